@@ -1,0 +1,1 @@
+"""The bridge from a bundle to a gateway: flashing, slots, provisioning."""

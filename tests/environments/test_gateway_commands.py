@@ -1,0 +1,95 @@
+"""What a gateway runs works there: no torch, no pandas, nothing of the workstation's."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from environments.conftest import Environment
+
+pytestmark = pytest.mark.environment
+
+WORKSTATION = {
+    "aeon", "ai_edge_quantizer", "export", "joblib", "litert_torch", "matplotlib", "onnx",
+    "onnxscript", "pandas", "rich", "safetensors", "scipy", "sklearn", "torch",
+}  # fmt: skip
+RUNTIMES = {"litert": "litert", "ort": "onnxruntime", "tflite": "tflite-runtime"}
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_run_and_alerts_deliver_an_alert(
+    name: str,
+    environment: Callable[[str], Environment],
+    small_bundle: Path,
+    spiked_csv: Path,
+    mosquitto,
+    tmp_path: Path,
+) -> None:
+    gateway = environment(name)
+    broker = f"mqtt://127.0.0.1:{mosquitto.port}"
+    subscriber = gateway.popen(
+        "alerts", "--broker", broker, "--json", "--count", "2", "--timeout", "60",
+        stdout=subprocess.PIPE,
+    )  # fmt: skip
+    run = gateway.run(
+        "run", "--bundle", str(small_bundle), "--source", f"csv:{spiked_csv}",
+        "--broker", broker, "--stream", "pump", "--stats", str(tmp_path / "stats.json"),
+        "--state", str(tmp_path / "state"),
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert not gateway.imported() & WORKSTATION
+    out, _ = subscriber.communicate(timeout=90)
+    assert [json.loads(line)["type"] for line in out.splitlines()] == ["new", "end"]
+    assert json.loads((tmp_path / "stats.json").read_text())["streams"]["pump"]["backend"] == (
+        RUNTIMES[name]
+    )
+
+
+def test_info_needs_nothing_of_the_workstation(
+    environment: Callable[[str], Environment], small_bundle: Path
+) -> None:
+    gateway = environment("tflite")
+    shown = gateway.run("info", str(small_bundle))
+    assert shown.returncode == 0, shown.stderr
+    assert "UNCALIBRATED" in shown.stdout or "CALIBRATED" in shown.stdout
+    assert not gateway.imported() & WORKSTATION
+
+
+def test_a_workstation_command_names_the_missing_extra(
+    environment: Callable[[str], Environment], spiked_csv: Path
+) -> None:
+    refused = environment("ort").run("train", str(spiked_csv))
+    assert refused.returncode == 2
+    assert 'pip install "edge-tsad[train]"' in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_the_numpy_one_environment_really_has_it(environment: Callable[[str], Environment]) -> None:
+    python = environment("tflite").python
+    code = "import numpy; print(numpy.__version__)"
+    version = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    assert version.stdout.startswith("1.24.")
+    assert int(np.__version__.partition(".")[0]) >= 2, "and the workstation the other one"
+
+
+def test_a_stop_signal_ends_a_live_run_cleanly(
+    environment: Callable[[str], Environment], small_bundle: Path, mosquitto, tmp_path: Path
+) -> None:
+    gateway = environment("litert")
+    process = gateway.popen(
+        "run", "--bundle", str(small_bundle), "--source", "stdin",
+        "--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--state", str(tmp_path / "state"),
+        stdin=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert process.stdin is not None
+    process.stdin.write("0.5\n")
+    process.stdin.flush()
+    process.stderr.readline()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
