@@ -40,7 +40,7 @@ class OnnxRuntimeBackend:
     name: ClassVar[str] = "onnxruntime"
     package: ClassVar[str] = "onnxruntime"
     distribution: ClassVar[str] = "onnxruntime"
-    extra: ClassVar[str] = "onnxruntime"
+    extra: ClassVar[str] = "ort"
     formats: ClassVar[tuple[str, ...]] = ("onnx",)
     max_batch = 64
 

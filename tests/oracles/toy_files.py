@@ -1,0 +1,43 @@
+"""Model files of the toy detector, converted once for all tests."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from oracles.toy_detector import ToyDetector, sines, toy
+
+from export.onnx import OnnxExporter
+from export.tflite import TFLiteExporter
+from export.windows import Windows, distorted
+
+EXPORTERS = {"onnx": OnnxExporter(), "tflite": TFLiteExporter()}
+SCHEMES = ("none", "dynamic")
+
+
+@functools.cache
+def detector() -> ToyDetector:
+    return toy()
+
+
+@functools.cache
+def normal(count: int = 40) -> Windows:
+    """Normal windows, all of it observed."""
+    window = sines(count, detector().timing, detector().channels, seed=1000)
+    return Windows(window, np.ones_like(window))
+
+
+@functools.cache
+def anomalous() -> Windows:
+    return distorted(normal(), detector().timing.period, seed=7)
+
+
+@functools.cache
+def original(kind: str) -> bytes:
+    """What the converter makes, with its names."""
+    return EXPORTERS[kind].convert(detector())
+
+
+@functools.cache
+def file(kind: str, scheme: str = "none") -> bytes:
+    return EXPORTERS[kind].quantize(original(kind), scheme, normal())
