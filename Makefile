@@ -1,7 +1,7 @@
 # Each target does its own set-up: a virtual environment in .venv and, where they are missing and
 # root or sudo is there, the Debian packages that the tests and the demo start.
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo clean
+.PHONY: help setup lint test test-arm test-faults demo clean
 
 PYTHON = .venv/bin/python
 STAMP = .venv/.ready
@@ -21,7 +21,13 @@ lint: setup ## Formatting, lint, types and walls
 	.venv/bin/lint-imports
 
 test: lint ## All checks and tests (at most 15 minutes with set-up)
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -m "not arm"
+
+test-arm: setup ## Replay a bundle on emulated ARM gateways (minutes; about 1 GB in build/arm)
+	$(PYTHON) -m pytest tests/arm
+
+test-faults: setup ## Every crash point of an update, not only the seeded tenth of `make test`
+	EDGE_TSAD_ALL_FAULTS=1 $(PYTHON) -m pytest tests/bridge
 
 demo: setup ## Train, export, run and alert on real data; results in build/demo
 	.venv/bin/edge-tsad demo --out build/demo

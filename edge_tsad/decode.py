@@ -17,6 +17,7 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING
 from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 
 from edge_tsad.errors import EdgeTsadError
@@ -30,7 +31,8 @@ T = TypeVar("T")
 LARGEST_INT = 2**63 - 1
 DEEPEST = 32
 PLAIN_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-OWN_PATH = re.compile(r"[a-z_]+\.([a-z_]+): ")
+OWN_NAME = re.compile(r"^[a-z_]+\.(?=[a-z_.\[\]0-9]+: )")
+FIRST_KEY = re.compile(r"[a-z_]+(?=[.:\[])")
 
 
 def decode(cls: type[T], data: Mapping[str, object], where: str, error: type[EdgeTsadError]) -> T:
@@ -47,8 +49,8 @@ def decode(cls: type[T], data: Mapping[str, object], where: str, error: type[Edg
         error: the class of every error.
 
     Raises:
-        EdgeTsadError: as ``error``: something is missing, unknown, of another type or out of range. Errors that ``cls``
-            raises itself become ``error`` too, with the key path completed.
+        EdgeTsadError: as ``error``: something is missing, unknown, of another type or out of
+            range. Errors that ``cls`` raises itself become ``error`` too, with the whole key path.
     """
     return typing.cast(T, Decoder(error).dataclass(cls, data, where))
 
@@ -77,7 +79,7 @@ class Decoder:
         if kind is Any or kind is object:
             return self.anything(data, where)
         if hasattr(kind, "from_json"):
-            return self.call(lambda: kind.from_json(self.mapping(data, where)), where)
+            return self.call(kind, lambda: kind.from_json(self.mapping(data, where)), where)
         if dataclasses.is_dataclass(kind):
             return self.dataclass(kind, data, where)
         return self.scalar(kind, data, where)
@@ -88,29 +90,26 @@ class Decoder:
         fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
         for key in given:
             if key not in fields:
-                raise self.wrong(
-                    join(where, key), "is not a known key" + suggestion(key, list(fields))
-                )
+                hint = suggestion(key, list(fields))
+                raise self.wrong(join(where, key), "is not a known key" + hint)
         arguments = {}
         for name, field in fields.items():
             if name in given:
                 arguments[name] = self.value(hints[name], given[name], join(where, name))
-            elif (
-                field.default is dataclasses.MISSING
-                and field.default_factory is dataclasses.MISSING
-            ):
+            elif field.default is MISSING and field.default_factory is MISSING:
                 raise self.wrong(join(where, name), "is missing")
-        return self.call(lambda: cls(**arguments), where)
+        return self.call(cls, lambda: cls(**arguments), where)
 
-    def call(self, construct: Callable[[], object], where: str) -> object:
-        """What ``construct`` gives; a path such as ``timing.hop: …`` in its error is completed."""
+    def call(self, cls: Any, construct: Callable[[], object], where: str) -> object:
+        """What ``construct`` gives; a path in its error, ``hop: …`` or ``timing.hop: …``, grows."""
         try:
             return construct()
         except EdgeTsadError as e:
             message = str(e)
-            own = OWN_PATH.match(message)
-            if own:
-                raise self.wrong(join(where, own[1]), message[own.end() :]) from e
+            if not starts_with_key(message, cls):
+                message = OWN_NAME.sub("", message, count=1)
+            if where and starts_with_key(message, cls):
+                raise self.error(f"{where}.{message}") from e
             raise self.wrong(where, message) from e
 
     def mapping(self, data: object, where: str) -> Mapping[str, object]:
@@ -141,9 +140,8 @@ class Decoder:
         for choice in allowed:
             if type(choice) is type(data) and choice == data:
                 return choice
-        raise self.wrong(
-            where, f"is {describe(data)}; it must be one of {', '.join(map(str, allowed))}"
-        )
+        choices = ", ".join(map(str, allowed))
+        raise self.wrong(where, f"is {describe(data)}; it must be one of {choices}")
 
     def union(self, kinds: tuple[Any, ...], data: object, where: str) -> object:
         if data is None and types.NoneType in kinds:
@@ -232,7 +230,8 @@ def parse_json(data: bytes, where: str, error: type[EdgeTsadError]) -> Json:
     """JSON text in UTF-8, without the liberties that :mod:`json` takes.
 
     Raises:
-        EdgeTsadError: as ``error``: it is no JSON, has a key twice, holds NaN or Infinity, or is nested too deeply.
+        EdgeTsadError: as ``error``: it is no JSON, has a key twice, holds NaN or Infinity, or is
+            nested too deeply.
     """
 
     def pairs(items: list[tuple[str, object]]) -> dict[str, object]:
@@ -259,6 +258,12 @@ def parse_json(data: bytes, where: str, error: type[EdgeTsadError]) -> Json:
 def type_hints(cls: type) -> dict[str, Any]:
     """The resolved annotations of a dataclass."""
     return typing.get_type_hints(cls)
+
+
+def starts_with_key(message: str, cls: type) -> bool:
+    """Whether ``message`` starts with the path of a field of ``cls``."""
+    first = FIRST_KEY.match(message)
+    return first is not None and first[0] in type_hints(cls)
 
 
 def join(where: str, key: object) -> str:

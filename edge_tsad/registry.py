@@ -41,7 +41,13 @@ class Registry(Mapping[str, Any]):
         return len(self._entries)
 
 
-DETECTORS = Registry("detector", {"coad": "edge_tsad.detectors.coad:CoAD"})
+DETECTORS = Registry(
+    "detector",
+    {
+        "coad": "edge_tsad.detectors.coad:CoAD",
+        "cmdml": "edge_tsad.detectors.cmdml:CMDML",
+    },
+)
 
 EXPORTERS = Registry(
     "format", {"onnx": "export.onnx:OnnxExporter", "tflite": "export.tflite:TFLiteExporter"}
@@ -60,6 +66,8 @@ SOURCES = Registry(
     "source",
     {
         "csv": "edge_tsad.runtime.sources.csv:CsvSource",
+        "mqtt": "edge_tsad.runtime.sources.mqtt:MqttSource",
+        "serial": "edge_tsad.runtime.sources.serial:SerialSource",
         "stdin": "edge_tsad.runtime.sources.stdin:StdinSource",
         "system": "edge_tsad.runtime.sources.system:SystemSource",
     },

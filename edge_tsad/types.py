@@ -16,18 +16,18 @@ Symbols
 
 Arrays
 ------
-================  ================  ==================================================================
+================  ================  ================================================
 name              dtype, shape      meaning
-================  ================  ==================================================================
-``window``        f32[B, T, C]      engineering units; a missing point carries the last value (0 before
-                                    the first one)
+================  ================  ================================================
+``window``        f32[B, T, C]      engineering units; a missing point carries the last
+                                    value (0 before the first one)
 ``observed``      f32[B, T, C]      1 where a point was measured, 0 where it is missing
 ``score``         f32[B, T]         ≥ 0, higher = more anomalous
 ``channel_score`` f32[B, T, C]      ≥ 0, the part of each channel; comparable within a point only
 ``expected``      f32[B, T, C]      engineering units: what a normal window would have shown
 ``index``         i64[n]            grid indices ``k``, strictly increasing
 ``times_ns``      i64[n]            nanoseconds since the Unix epoch
-================  ================  ==================================================================
+================  ================  ================================================
 
 In a stream (``Cells``, ``Scores``) the batch axis is gone and the rows are points.
 """
@@ -131,7 +131,8 @@ class Timing:
             )
         if self.window <= self.reach:
             raise ConfigError(
-                f"timing.window: {self.window} is not more than delay - smoothing // 2 = {self.reach}"
+                f"timing.window: {self.window} is not more than delay - smoothing // 2 = "
+                f"{self.reach}"
             )
 
     @property
@@ -224,8 +225,8 @@ class Scores:
     """Scored points, each with its own index: the point was measured there, D points ago.
 
     ``score`` f32[n] is NaN where it is withheld (too little was observed). ``channel_score``,
-    ``expected``, ``values`` and ``observed`` are f32[n, C]; ``expected`` is None for a detector that
-    has none.
+    ``expected``, ``values`` and ``observed`` are f32[n, C]; ``expected`` is None for a detector
+    that has none.
     """
 
     index: IndexArray

@@ -27,10 +27,12 @@ debian_packages() {
   command -v apt-get >/dev/null || return 0
   local missing=()
   PATH="$PATH:/usr/sbin:/sbin" command -v mosquitto >/dev/null || missing+=(mosquitto)
+  PATH="$PATH:/usr/sbin:/sbin" command -v sshd >/dev/null || missing+=(openssh-server)
   [ ${#missing[@]} -eq 0 ] && return 0
   say "Installing Debian packages: ${missing[*]}"
   if ! { as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null; }; then
-    echo "setup: could not install ${missing[*]}; the demo uses its embedded broker, broker tests are skipped" >&2
+    echo "setup: could not install ${missing[*]}; the demo uses its embedded broker, and tests" \
+      "that start these programs are skipped" >&2
   fi
 }
 

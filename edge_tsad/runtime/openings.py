@@ -79,16 +79,16 @@ class _Rows:
 
     def first(self, earliest: int, need: int) -> tuple[int, int] | None:
         """First ``(start, reached)`` from ``earliest`` on where a row has grown to ``need``."""
-        begin = int(np.searchsorted(self.ends, earliest))
+        begin, block = int(np.searchsorted(self.ends, earliest)), 64
         while begin < len(self.ends):
             # Blocks that double: the next alert is mostly near, and short rows may be many.
-            stop = min(len(self.ends), 2 * begin + 64)
+            stop = begin + block
             starts = np.maximum(self.starts[begin:stop], earliest)
             enough = starts + (need - 1) <= self.ends[begin:stop]
             hit = int(np.argmax(enough))
             if enough[hit]:
                 return int(starts[hit]), int(starts[hit]) + need - 1
-            begin = stop
+            begin, block = stop, 2 * block
         return None
 
     def trailing(self, earliest: int) -> int:
@@ -137,7 +137,8 @@ class Machine:
             return []
         return _Walk(self, index, score, above).run()
 
-    def _quiet(self, score: FloatArray) -> npt.NDArray[np.bool_]:
+    def is_quiet(self, score: FloatArray) -> npt.NDArray[np.bool_]:
+        """Which of the given scores lie below the lower level."""
         return score < self._lower
 
 
@@ -191,7 +192,7 @@ class _Walk:
     def _calm(self) -> _Rows:
         if self.calm is None:
             self.valid = np.flatnonzero(~np.isnan(self.score))
-            self.calm = _Rows(self.machine._quiet(self.score[self.valid]), True)
+            self.calm = _Rows(self.machine.is_quiet(self.score[self.valid]), True)
             if self.machine.state.open:
                 self.calm.carry(self.machine.state.quiet)
         return self.calm
@@ -227,7 +228,8 @@ def openings(
 
     Args:
         score: f32[n], NaN where withheld.
-        threshold, median: in units of the score.
+        threshold: score at which an alert may open.
+        median: median of the calibration scores, from which hysteresis is measured.
         settings: the policy, as on the gateway.
 
     Returns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy.typing as npt
@@ -20,13 +20,14 @@ class StreamPipeline:
     """Resampler → StreamScorer → AlertPolicy (which has its value from a Threshold), owned as one.
 
     What comes out does not depend on how the readings are cut into calls, nor on a snapshot and
-    restore between any two of them.
+    restore between any two of them. ``tap``, where set, is shown every closed cell.
     """
 
     def __init__(self, resampler: Resampler, scorer: StreamScorer, policy: AlertPolicy) -> None:
         self.resampler = resampler
         self.scorer = scorer
         self.policy = policy
+        self.tap: Callable[[Cells], None] | None = None
 
     def extend(self, times_ns: IndexArray, values: FloatArray) -> tuple[Scores, list[AlertEvent]]:
         """Rows of readings in their order of arrival: i64[n], f32[n, C] with NaN = no reading.
@@ -85,5 +86,7 @@ class StreamPipeline:
         return {"resampler": self.resampler, "scorer": self.scorer, "policy": self.policy}
 
     def _score(self, cells: Cells) -> tuple[Scores, list[AlertEvent]]:
+        if self.tap is not None:
+            self.tap(cells)
         scores = self.scorer.extend(cells)
         return scores, self.policy.extend(scores) if len(scores) else []

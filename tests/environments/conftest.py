@@ -1,4 +1,4 @@
-"""Environments as gateways have them: the built wheel beside one inference runtime, nothing else."""
+"""Environments as gateways have them: the built wheel, one inference runtime, nothing else."""
 
 import hashlib
 import json
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -98,3 +99,34 @@ def _make(name: str, wheel: Path, scratch: Path) -> Environment:
 def _digest(path: Path) -> str:
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     return hashlib.sha256(path.read_bytes() + version.encode()).hexdigest()[:12]
+
+
+@pytest.fixture(scope="session")
+def small_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real detector, hastily fitted to a sine, exported in both formats and both schemes."""
+    from edge_tsad.training.fit import train
+    from edge_tsad.training.series import read_csv
+    from export.build import export_bundle
+
+    folder = tmp_path_factory.mktemp("small")
+    history = _sine_csv(folder / "history.csv", 2000)
+    options = {"window": 64, "steps": 80, "batch": 8}
+    model = train(read_csv(history), seed=0, options=options)
+    path = folder / "small-1.0.0.tsad"
+    export_bundle(model, path, name="small", version="1.0.0")
+    return path
+
+
+@pytest.fixture(scope="session")
+def spiked_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sine of ``small_bundle`` with one plain fault in it: the sensor jumps far out."""
+    return _sine_csv(tmp_path_factory.mktemp("spiked") / "spiked.csv", 600, fault=(300, 312))
+
+
+def _sine_csv(path: Path, points: int, fault: tuple[int, int] | None = None) -> Path:
+    k = np.arange(points)
+    values = np.sin(2 * np.pi * k / 16) + 0.02 * np.random.default_rng(0).normal(size=points)
+    if fault is not None:
+        values[slice(*fault)] += 3.0
+    path.write_text("\n".join(["level", *(f"{value:.5f}" for value in values)]) + "\n")
+    return path

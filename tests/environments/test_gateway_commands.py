@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from environments.conftest import Environment
 
 pytestmark = pytest.mark.environment
@@ -31,21 +30,23 @@ def test_run_and_alerts_deliver_an_alert(
 ) -> None:
     gateway = environment(name)
     broker = f"mqtt://127.0.0.1:{mosquitto.port}"
-    subscriber = gateway.popen(
-        "alerts", "--broker", broker, "--json", "--count", "2", "--timeout", "60",
-        stdout=subprocess.PIPE,
-    )  # fmt: skip
+    # Opens the session: the broker keeps from now on what comes before anybody listens.
+    opened = gateway.run("alerts", "--broker", broker, "--timeout", "2")
+    assert opened.returncode == 0, opened.stderr
     run = gateway.run(
-        "run", "--bundle", str(small_bundle), "--source", f"csv:{spiked_csv}",
+        "run", "--bundle", str(small_bundle), "--source", f"csv:{spiked_csv}", "--speed", "max",
         "--broker", broker, "--stream", "pump", "--stats", str(tmp_path / "stats.json"),
-        "--state", str(tmp_path / "state"),
+        "--data-dir", str(tmp_path / "data"),
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert not gateway.imported() & WORKSTATION
-    out, _ = subscriber.communicate(timeout=90)
-    assert [json.loads(line)["type"] for line in out.splitlines()] == ["new", "end"]
-    assert json.loads((tmp_path / "stats.json").read_text())["streams"]["pump"]["backend"] == (
-        RUNTIMES[name]
+    alerts = gateway.run("alerts", "--broker", broker, "--json", "--count", "2", "--timeout", "60")
+    assert not gateway.imported() & WORKSTATION
+    kinds = [json.loads(line)["type"] for line in alerts.stdout.splitlines()]
+    assert kinds == ["new", "end"], alerts.stderr
+    assert (
+        json.loads((tmp_path / "stats.json").read_text())["streams"]["pump"]["backend"]
+        == (RUNTIMES[name])
     )
 
 
@@ -82,7 +83,7 @@ def test_a_stop_signal_ends_a_live_run_cleanly(
     gateway = environment("litert")
     process = gateway.popen(
         "run", "--bundle", str(small_bundle), "--source", "stdin",
-        "--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--state", str(tmp_path / "state"),
+        "--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--data-dir", str(tmp_path / "data"),
         stdin=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stderr is not None
@@ -93,3 +94,29 @@ def test_a_stop_signal_ends_a_live_run_cleanly(
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
+
+
+@pytest.mark.parametrize("name", RUNTIMES)
+def test_doctor_record_and_check_need_nothing_of_the_workstation(
+    name: str,
+    environment: Callable[[str], Environment],
+    small_bundle: Path,
+    spiked_csv: Path,
+    tmp_path: Path,
+) -> None:
+    gateway = environment(name)
+    file = tmp_path / "gateway.toml"
+    file.write_text(
+        f'site = "s"\ndevice = "d"\n[[streams]]\nname = "pump"\nbundle = "{small_bundle}"\n'
+        f'source = {{ type = "csv", path = "{spiked_csv}" }}\n'
+    )
+    for arguments, shown in (
+        (("doctor",), RUNTIMES[name]),
+        (("record", "--source", f"csv:{spiked_csv}", "--out", str(tmp_path / "h.npz")), ""),
+        (("check", str(file)), "pump"),
+    ):
+        done = gateway.run(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert shown in done.stdout
+        assert not gateway.imported() & WORKSTATION
+    assert (tmp_path / "h.npz").exists()

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from environments.conftest import Environment
 
 pytestmark = pytest.mark.environment

@@ -27,16 +27,16 @@ CHANNELS = (Channel("pressure", "bar"), Channel("flow", "m³/h", "max", 2))
 MODELS = {"model/a-fp32.onnx": b"onnx" * 50, "model/a-int8.tflite": b"tflite" * 30}
 
 
-def tail(points: int = 50_000) -> Tail:
-    """A calibrated tail."""
+def tail(points: int = 50_000, peaks: int = 40) -> Tail:
+    """The tail of ``peaks`` exceedances in ``points``."""
     return Tail(
         median=0.1,
         level=0.4,
-        rate=1e-3,
+        rate=peaks / points,
         shape=0.05,
         scale=0.1,
         points=points,
-        peaks=(0.9, 0.7, 0.5),
+        peaks=tuple(0.9 - 0.01 * i for i in range(peaks)),
         draws=((1e-3, 0.05, 0.1), (2e-3, 0.04, 0.09)),
     )
 

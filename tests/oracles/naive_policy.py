@@ -42,35 +42,38 @@ class NaivePolicy:
         return events
 
     def push(self, point):
+        previous, self.last = self.last, point[0]
+        return self.follow(point) if self.state == "firing" else self.watch(point, previous)
+
+    def follow(self, point):
+        """An alert is open."""
         index, score = point[0], point[1]
-        previous, self.last = self.last, index
+        self.points.append(point)
+        if not math.isnan(score):
+            self.quiet = self.quiet + 1 if score < self.lower else 0
+        if self.quiet >= self.settings.resolve_after:
+            event = self.event("end")
+            self.state, self.closed, self.points = "idle", index, []
+            self.acknowledged = False
+            return [event]
+        due = index - self.reported >= self.settings.update_every
+        return [self.event("update")] if due else []
+
+    def watch(self, point, previous):
+        """No alert is open; ``previous`` is the index before."""
+        index, score = point[0], point[1]
+        cooling = self.closed is not None and index <= self.closed + self.settings.cooldown
         above = not math.isnan(score) and score >= self.upper
-        if self.state == "firing":
-            self.points.append(point)
-            if not math.isnan(score):
-                self.quiet = self.quiet + 1 if score < self.lower else 0
-            if self.quiet >= self.settings.resolve_after:
-                event = self.event("end")
-                self.state, self.closed, self.points = "idle", index, []
-                self.acknowledged = False
-                return [event]
-            if index - self.reported >= self.settings.update_every:
-                return [self.event("update")]
-            return []
-        in_row = self.state == "pending" and previous == index - 1
-        if not in_row:
+        if cooling or not above or self.state != "pending" or previous != index - 1:
             self.state, self.points = "idle", []
-        if self.closed is not None and index <= self.closed + self.settings.cooldown:
-            return []
-        if not above:
-            self.state, self.points = "idle", []
+        if cooling or not above:
             return []
         self.state = "pending"
         self.points.append(point)
-        if len(self.points) >= self.settings.minimum_duration:
-            self.state, self.quiet = "firing", 0
-            return [self.event("new")]
-        return []
+        if len(self.points) < self.settings.minimum_duration:
+            return []
+        self.state, self.quiet = "firing", 0
+        return [self.event("new")]
 
     def acknowledge(self):
         if self.state != "firing" or self.acknowledged:

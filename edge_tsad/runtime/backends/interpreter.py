@@ -63,7 +63,7 @@ class InterpreterBackend:
             self._interpreter = interpreter_class(model_content=model, num_threads=threads)
             self._interpreter.allocate_tensors()
             inputs, outputs = _named_tensors(self._interpreter)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, SystemError) as error:
             raise BackendError(
                 f"{self.name} {self.version()}: cannot open the model ({first_line(error)});"
                 " it is damaged or needs a newer runtime"

@@ -1,0 +1,115 @@
+"""How to reach an MQTT broker: the table ``[broker]`` of a configuration, and its checks."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from edge_tsad.errors import ConfigError
+from edge_tsad.files import read_limited
+
+__all__ = ["BrokerConfig", "check_positive"]
+
+LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
+DEFAULT_PORT = {"mqtt": 1883, "mqtts": 8883}
+
+
+def check_positive(owner: object, where: str, *names: str) -> None:
+    """Refuse numbers that are not above 0."""
+    for name in names:
+        if getattr(owner, name) <= 0:
+            raise ConfigError(f"{where}.{name}: {getattr(owner, name)} is not positive")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """The MQTT broker.
+
+    ``url`` is ``mqtt://host[:port]`` or, with TLS, ``mqtts://host[:port]``; a broker that is not on
+    this machine needs TLS unless ``insecure`` allows to do without. The password is the first line
+    of ``password_file``. Scores are published at most every ``score_interval_s`` a stream (0: not
+    at all). At the end of all sources, what is left is waited for ``drain_s``.
+    """
+
+    url: str = "mqtt://localhost:1883"
+    protocol: Literal["5", "3.1.1"] = "5"
+    client_id: str = ""
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+    insecure: bool = False
+    keepalive_s: int = 30
+    score_interval_s: float = 1.0
+    drain_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        check_positive(self, "broker", "keepalive_s")
+        if self.score_interval_s < 0 or self.drain_s < 0:
+            raise ConfigError("broker.score_interval_s: it and drain_s must not be negative")
+        if not (self.tls or self.insecure or LOOPBACK.fullmatch(self.host)):
+            raise ConfigError(
+                f"broker.url: {self.host} is not this machine and {self.url!r} has no TLS; use "
+                "mqtts:// or set insecure = true"
+            )
+        if self.key_file and not self.certificate_file:
+            raise ConfigError("broker.key_file: needs certificate_file beside it")
+        if self.password_file and not self.username:
+            raise ConfigError("broker.password_file: needs username beside it")
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return split_url(self.url)[0] == "mqtts"
+
+    @property
+    def host(self) -> str:
+        """Name or address of the broker."""
+        return split_url(self.url)[1]
+
+    @property
+    def port(self) -> int:
+        """TCP port of the broker."""
+        return split_url(self.url)[2]
+
+    def at(self, folder: Path) -> BrokerConfig:
+        """The same with relative paths taken from ``folder``."""
+        names = ("password_file", "ca_file", "certificate_file", "key_file")
+        given: dict[str, Any] = {
+            name: str(folder / path) for name in names if (path := getattr(self, name))
+        }
+        return dataclasses.replace(self, **given)
+
+    def password(self) -> str | None:
+        """The first line of ``password_file``; None without one.
+
+        Raises:
+            ConfigError: it cannot be read.
+        """
+        if not self.password_file:
+            return None
+        data = read_limited(Path(self.password_file), 4096, ConfigError)
+        return data.decode("utf-8", "replace").split("\n", 1)[0].rstrip("\r")
+
+
+def split_url(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port of a broker's URL."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as e:
+        raise ConfigError(f"broker.url: {url!r} is no URL: {e}") from e
+    if parts.scheme not in DEFAULT_PORT or not host or parts.path.strip("/") or parts.query:
+        raise ConfigError(
+            f"broker.url: {url!r} is not of the form mqtt://host[:port] or mqtts://host[:port]"
+        )
+    if parts.username or parts.password:
+        raise ConfigError(
+            "broker.url: holds a user or password; put them into username and password_file"
+        )
+    return parts.scheme, host, port or DEFAULT_PORT[parts.scheme]

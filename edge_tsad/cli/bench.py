@@ -1,0 +1,150 @@
+"""``edge-tsad bench``: a detector and its peers on labelled series, measured honestly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from edge_tsad.evaluation.benchmark import Benchmark, Settings
+from edge_tsad.evaluation.ledger import Ledger, current_commit
+from edge_tsad.evaluation.report import last_line, machine, markdown, write_csv
+from edge_tsad.evaluation.sets import load_set
+from edge_tsad.evaluation.shipped import choose_candidates
+from edge_tsad.evaluation.store import Record
+from edge_tsad.evaluation.summary import totals
+
+__all__ = ["command"]
+
+REPORT = "report"
+
+
+def words(_context: click.Context, _option: click.Parameter, values: Sequence[str]) -> list[str]:
+    """``a,b`` and repeated options as one list."""
+    return [word.strip() for value in values for word in value.split(",") if word.strip()]
+
+
+def numbers(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[int]:
+    """``0,1,2`` as whole numbers."""
+    try:
+        return [int(word) for word in words(context, option, values)]
+    except ValueError as error:
+        raise click.BadParameter("give whole numbers, such as 0,1,2") from error
+
+
+@click.command("bench", short_help="Measure detectors on labelled series.")
+@click.argument("set_or_npz", metavar="SET_OR_NPZ")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    envvar="EDGE_TSAD_DATA",
+    show_envvar=True,
+    help="Folder in which sets are looked up by name.",
+)
+@click.option("--series", multiple=True, callback=words, help="Only these; NAME,NAME.")
+@click.option("--half", help="tune (default where a set has halves) or report.")
+@click.option(
+    "--detector",
+    "detectors",
+    multiple=True,
+    callback=words,
+    default=("coad",),
+    show_default=True,
+    help="Detectors and peers; the others are compared with the first.",
+)
+@click.option("--peers", is_flag=True, help="Add all peers.")
+@click.option(
+    "--encoder", "encoders", multiple=True, callback=words, help="Each for each detector."
+)
+@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of the detectors.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--seed", "seeds", multiple=True, callback=numbers, default=("0",), show_default=True)
+@click.option("--timeout", type=float, default=1800.0, show_default=True, help="Seconds a series.")
+@click.option("--board", is_flag=True, help="Add the full-series protocol of the TSB-AD board.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("build/bench"), show_default=True
+)
+@click.option(
+    "--ledger",
+    type=click.Path(path_type=Path),
+    default=Path("benchmarks/ledger.csv"),
+    show_default=True,
+    help="Where each run of a reported half is entered.",
+)
+def command(
+    *,
+    set_or_npz: str,
+    data: Path,
+    series: list[str],
+    half: str | None,
+    detectors: list[str],
+    peers: bool,
+    encoders: list[str],
+    options: tuple[str, ...],
+    jobs: int,
+    seeds: list[int],
+    timeout: float,
+    board: bool,
+    out: Path,
+    ledger: Path,
+) -> None:
+    r"""Measure detectors on SET_OR_NPZ: the name of a set, its NPZ file, or a folder of CSV files.
+
+    A CSV file needs a column of labels (0 or 1) and a first fifth without anomalies. Results lie in
+    DIR as results.jsonl (a stopped run goes on from it), results.csv and report.md.
+
+    \b
+    Example:
+      edge-tsad bench UCR --data sets --detector coad,matrix-profile,kmeans-ad --jobs 2
+      edge-tsad bench my-machine/ --peers
+    """
+    chosen = load_set(set_or_npz, data).choose(series, half)
+    candidates = choose_candidates(detectors, encoders=encoders, peers=peers, options=options)
+    settings = Settings(tuple(seeds), jobs, timeout, board)
+    benchmark = Benchmark(chosen, candidates, settings, out)
+    names = ",".join(candidate.name for candidate in candidates)
+    entry = (chosen.name, benchmark.digest, len(chosen.series), names)
+    reported = half == REPORT
+    if reported:
+        Ledger(ledger).begin(*entry)
+    for name, reason in chosen.left_out.items():
+        click.echo(f"left out: {name}: {reason}", err=True)
+    records = benchmark.run(lambda *progress: show(*progress, figures=not reported))
+    if reported:
+        Ledger(ledger).finish(*entry, headline(records))
+    write(out, benchmark, records)
+    click.echo(last_line(records))
+
+
+def show(done: int, every: int, record: Record, *, figures: bool) -> None:
+    """One line of progress, without figures where they must be entered first."""
+    result = f"{record['status']} {record['reason']}".strip()
+    if figures and "acc1" in record:
+        result += f" Acc@1 {record['acc1']:.0f} VUS-PR {record['vus_pr']:.3f}"
+    who = f"{record['candidate']} seed {record['seed']}"
+    click.echo(f"[{done}/{every}] {who} {record['series']}: {result}", err=True)
+
+
+def headline(records: list[Record]) -> dict[str, float]:
+    """Acc@1 and VUS-PR of each candidate."""
+    return {
+        f"{total.candidate}.{figure}": total.means[figure].value
+        for total in totals(records)
+        for figure in ("acc1", "vus_pr")
+    }
+
+
+def write(out: Path, benchmark: Benchmark, records: list[Record]) -> None:
+    """results.csv and report.md; no path of this machine is in them."""
+    chosen, settings = benchmark.chosen, benchmark.settings
+    write_csv(out / "results.csv", records)
+    half = ", ".join(sorted({record["half"] for record in records} - {""}))
+    title = f"Benchmark on {chosen.name}" + (f", half {half}" if half else "")
+    seeds = ",".join(map(str, settings.seeds))
+    lines = [f"- commit: {current_commit()}, settings {benchmark.digest}", *machine()]
+    lines += [f"- seeds {seeds}; jobs {settings.jobs}; time-out {settings.timeout_s:g} s"]
+    (out / "report.md").write_text(
+        markdown(title, records, chosen.left_out, lines), encoding="utf-8"
+    )

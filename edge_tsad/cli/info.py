@@ -1,0 +1,172 @@
+"""``edge-tsad info``: everything that a person would ask about a bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from edge_tsad.bundle import open_bundle
+from edge_tsad.bundle.summary import summarize
+from edge_tsad.cli.tables import duration, number, pairs, printable, table
+from edge_tsad.cli.trust import keys_option, load_keys
+from edge_tsad.decode import Json
+
+__all__ = ["command"]
+
+EXAMPLE = """\b
+Example:
+  edge-tsad info pump-1.0.tsad
+  edge-tsad info pump-1.0.tsad --budget 2/7d --json
+"""
+
+
+@click.command("info", short_help="Show what is in a bundle.", epilog=EXAMPLE)
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    metavar="N/SPAN",
+    help="Alarm budget to show the threshold for, such as 2/7d or 1/10000pt; may be repeated.",
+)
+@click.option("--card", is_flag=True, help="Print the model card instead.")
+@keys_option
+def command(
+    bundle: Path, as_json: bool, budgets: tuple[str, ...], card: bool, keys: Path | None
+) -> None:
+    """Show what is in BUNDLE: signature, channels, timing, thresholds, files, training."""
+    opened = open_bundle(bundle, trusted=load_keys(keys) if keys else None)
+    if card:
+        text = opened.read(opened.manifest.card.path).decode("utf-8", "replace")
+        lines = text.splitlines()
+    else:
+        facts = summarize(opened, budgets)
+        lines = [json.dumps(facts, indent=2)] if as_json else render(facts)
+    for line in lines:
+        click.echo(line if as_json and not card else printable(line))
+
+
+def render(facts: dict[str, Json]) -> list[str]:
+    """The facts as lines of text."""
+    sections = {
+        f"{facts['name']} {facts['version']}": pairs(identity(facts)),
+        "Channels": channels(facts["channels"]),
+        "Timing": timing(facts),
+        "Files": files(facts["files"]),
+        "Alarm budgets": budgets(facts["files"]),
+        "Checks and training": pairs(provenance(facts)),
+        "Warnings": [f"! {line}" for line in facts["warnings"]],
+    }
+    lines: list[str] = []
+    for title, body in sections.items():
+        if body:
+            lines += ["", title] if lines else [title]
+            lines += [f"  {line}" for line in body]
+    return lines
+
+
+def identity(facts: dict[str, Json]) -> dict[str, str]:
+    """What it is, who vouches for it."""
+    signature, detector = facts["signature"], facts["detector"]
+    by = f", by key {', '.join(signature['keys'])}" if signature["keys"] else ""
+    hint = "; check with --keys" if signature["state"] == "not checked" else ""
+    return {
+        "file": f"{facts['path']}, {number(facts['size'])} bytes, format {facts['format_version']}",
+        "digest": facts["digest"],
+        "signature": f"{signature['state']}{by}{hint}",
+        "counter": f"{facts['counter']}; once committed, none below "
+        f"{facts['minimum_counter']} is accepted",
+        "detector": f"{detector['name']} {settings(detector['settings'])}".rstrip(),
+    }
+
+
+def settings(values: dict[str, Json]) -> str:
+    """A flat table as ``key=value`` words."""
+    words = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
+    return " ".join(words)
+
+
+def channels(rows: list[dict[str, Json]]) -> list[str]:
+    """One line per channel."""
+    body = [
+        [row["name"], row["unit"] or "-", row["aggregate"], f"{row['hold']} cells"] for row in rows
+    ]
+    return table(["channel", "unit", "in a cell", "held for"], body)
+
+
+def timing(facts: dict[str, Json]) -> list[str]:
+    """Every span in points and, where the data has a rate, in seconds."""
+    spans, policy = facts["timing"], facts["policy"]
+    step = spans["step_seconds"]
+    rows = {label: spans[label] for label in ("period", "window", "hop", "delay", "smoothing")}
+    rows |= {f"alert {k.replace('_', ' ')}": v for k, v in policy.items() if k != "hysteresis"}
+    body = [[k, number(v["points"]), duration(v["seconds"])] for k, v in rows.items()]
+    body.insert(0, ["grid step", "1", duration(step)])
+    lines = table(["span", "points", "time"], body)
+    lines.append(f"alert hysteresis {policy['hysteresis']:g} of the way from median to threshold")
+    if step is None:
+        lines.append("The data came without time stamps: spans are points, budgets count points.")
+    return lines
+
+
+def files(rows: list[dict[str, Json]]) -> list[str]:
+    """One line per model file."""
+    body = []
+    for row in rows:
+        runtimes = ", ".join(f"{name} >= {least}" for name, least in row["runtimes"].items())
+        size = number(row["size"])
+        parity = settings(row["parity"])
+        body.append([row["path"], row["format"], row["scheme"], size, runtimes or "-", parity])
+    return table(["file", "format", "scheme", "bytes", "runtimes", "against the float model"], body)
+
+
+def budgets(rows: list[dict[str, Json]]) -> list[str]:
+    """What each alarm budget means for each file, and how much history is still missing."""
+    body, needs = [], dict[str, None]()
+    for row in rows:
+        for entry in row["budgets"]:
+            body.append(budget_cells(row["path"], entry))
+            if entry["needed"]:
+                needs[need(row, entry)] = None
+    return table(["file", "budget", "threshold", "state", "expected openings"], body) + list(needs)
+
+
+def budget_cells(path: str, entry: dict[str, Json]) -> list[str]:
+    """One row of the table of budgets."""
+    expected = "unknown" if entry["expected"] is None else f"{entry['expected']:.3g}"
+    if entry["interval"]:
+        low, high = entry["interval"]
+        expected += f" ({low:.3g} to {high:.3g})"
+    return [path, entry["budget"], f"{entry['threshold']:.5g}", entry["state"], expected]
+
+
+def need(row: dict[str, Json], entry: dict[str, Json]) -> str:
+    """How much more history a budget needs."""
+    needed, history = entry["needed"], row["history"]
+    return (
+        f"{row['path']}, {entry['budget']}: {entry['state']} from {amount(history)} of history; "
+        f"{amount(needed)} more would calibrate it"
+    )
+
+
+def amount(span: dict[str, Json]) -> str:
+    """A span as ``n points (time)``."""
+    time = "" if span["seconds"] is None else f" ({duration(span['seconds'])})"
+    return f"{number(span['points'])} points{time}"
+
+
+def provenance(facts: dict[str, Json]) -> dict[str, str]:
+    """Golden windows, card and what training recorded."""
+    golden, card = facts["golden"], facts["card"]
+    training = {
+        key.replace("_", " "): value if isinstance(value, str) else json.dumps(value)
+        for key, value in facts["training"].items()
+    }
+    return {
+        "golden windows": f"{golden['count']} in {golden['path']}, from seed {golden['seed']}",
+        "card": f"{card['path']} in the bundle (edge-tsad info --card)",
+        **training,
+    }

@@ -1,0 +1,148 @@
+"""``edge-tsad train``: a series goes in, a trained model comes out."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_tsad.cli.tables import duration, number, pairs
+from edge_tsad.cli.workstation import data_options, duration_ns, needs, progress_bar, units_of
+from edge_tsad.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from edge_tsad.training.model import TrainedModel
+    from edge_tsad.training.series import Series
+
+__all__ = ["command"]
+
+
+@click.command(
+    name="train",
+    help="""Train a detector on a stretch of normal operation.
+
+DATA is a CSV file with a line of column names, or an NPZ file; a time column gives the rate.
+
+\b
+Examples:
+  edge-tsad train last-month.csv
+  edge-tsad train pump.csv --columns pressure,flow --unit pressure=bar --out pump.safetensors
+  edge-tsad train archive.npz --key machine-1 --max-delay 10m --seed 7
+""",
+)
+@click.argument("data", type=click.Path(path_type=Path))
+@data_options
+@click.option("--key", help="Array of an NPZ file of several series.")
+@click.option("--detector", default="coad", show_default=True, help="Which detector to train.")
+@click.option("--max-delay", help='Longest delay of a score, such as "10m" or "50pt".')
+@click.option("--seed", default=0, show_default=True, help="Of everything drawn at random.")
+@click.option("--out", type=click.Path(path_type=Path), help="Model file.  [DATA's name]")
+def command(
+    data: Path,
+    detector: str,
+    max_delay: str | None,
+    seed: int,
+    out: Path | None,
+    **reading: Any,
+) -> None:
+    """Train and save."""
+    with needs("train"):
+        import edge_tsad.training.fit  # noqa: F401 - fails here if a package is missing
+    history = read_history(data, **reading)
+    target = out or Path(data.stem).with_suffix(".safetensors")
+    if not target.parent.is_dir():
+        raise ConfigError(f"--out: the folder {target.parent} does not exist; make it first")
+    model = fit(history, detector, max_delay, seed)
+    model.save(target)
+    click.echo("\n".join(pairs(_summary(model, target))))
+    for warning in model.facts.get("warnings", []):
+        click.echo(f"note: {warning}", err=True)
+
+
+def read_history(
+    path: Path,
+    *,
+    time: str | None = None,
+    columns: str | None = None,
+    label: str | None = None,
+    step: str | None = None,
+    unit: tuple[str, ...] = (),
+    key: str | None = None,
+) -> Series:
+    """The series in ``path`` as the options describe it.
+
+    Raises:
+        DataError: it cannot be used.
+        ConfigError: an option is wrong.
+    """
+    from edge_tsad.training.series import load
+
+    options: dict[str, Any] = {"time": time, "label": label}
+    options |= {"step_ns": duration_ns(step, "--step")}
+    options |= {"columns": [name.strip() for name in columns.split(",")]} if columns else {}
+    if key is not None:
+        if path.suffix.lower() != ".npz":
+            raise ConfigError(f"--key: {path} is no NPZ file")
+        options["key"] = key
+    series = load(path, **options)
+    return _with_units(series, units_of(unit))
+
+
+def _with_units(series: Series, units: dict[str, str]) -> Series:
+    names = [channel.name for channel in series.channels]
+    unknown = sorted(units.keys() - set(names))
+    if unknown:
+        raise DataError(
+            f"--unit: {series.name} has no channel {unknown[0]!r}; its channels are "
+            f"{', '.join(names)}"
+        )
+    channels = tuple(
+        dataclasses.replace(channel, unit=units.get(channel.name, channel.unit))
+        for channel in series.channels
+    )
+    return dataclasses.replace(series, channels=channels)
+
+
+def fit(history: Series, detector: str, max_delay: str | None, seed: int) -> TrainedModel:
+    """Train with a bar on standard error."""
+    from edge_tsad.training.fit import train
+
+    options = {} if max_delay is None else {"max_delay": _points(max_delay, history)}
+    with progress_bar() as bar:
+        task = bar.add_task("training", total=1, note="")
+
+        def tell(step: int, steps: int, loss: float) -> None:
+            bar.update(task, completed=step, total=steps, note=f"loss {loss:.3f}")
+
+        return train(history, detector, seed=seed, progress=tell, options=options)
+
+
+def _points(text: str, history: Series) -> int:
+    if text.endswith("pt") and text[:-2].isdigit():
+        return int(text[:-2])
+    if not history.has_rate:
+        raise ConfigError(
+            f'--max-delay: {history.name} has no time stamps; give points, such as "50pt"'
+        )
+    nanoseconds = duration_ns(text, "--max-delay")
+    assert nanoseconds is not None
+    return nanoseconds // history.step_ns
+
+
+def _summary(model: TrainedModel, path: Path) -> dict[str, str]:
+    timing, facts = model.timing, model.facts
+    second = timing.step_ns / 1e9 if timing.has_rate else None
+
+    def span(points: int) -> str:
+        return number(points) + " points" + (f" ({duration(points * second)})" if second else "")
+
+    return {
+        "model": str(path),
+        "detector": f"{model.detector.name}, {number(model.detector.parameter_count())} parameters",
+        "period": span(timing.period) if facts.get("period_found") else "none found",
+        "window": span(timing.window),
+        "delay": span(timing.delay),
+        "fitted in": duration(float(facts["seconds"])),
+    }

@@ -1,0 +1,206 @@
+"""How CoAD is fitted: clean windows and their distorted copies, two classifications, one MSE.
+
+Tang et al., arXiv 2605.26193, with a one-cycle learning rate instead of 300 epochs, and with
+points, stretches and channels left out at random so that missing data is nothing new later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from edge_tsad.detectors.base import Progress
+from edge_tsad.detectors.missing import as_seen, bridge
+from edge_tsad.errors import ConfigError, DataError
+from edge_tsad.training.distortion import distort
+from edge_tsad.training.series import Segment, Series
+from edge_tsad.training.windows import WindowSampler, drop_out
+from edge_tsad.types import Timing
+
+if TYPE_CHECKING:
+    from edge_tsad.detectors.coad import CoAD, Judgement
+
+__all__ = ["FitOptions", "optimise", "segments_to_fit"]
+
+PEAK_RATE = 4e-3
+POSITIVE_WEIGHT = 2.0
+RECONSTRUCTION_WEIGHT = 10.0
+
+BATCH_POINTS = 32 * 616
+"""Points of clean windows in a step: 32 windows of the median length, fewer of longer ones, so
+that the time a fit takes does not grow with the period."""
+
+BATCH_LIMITS = (8, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """What a caller may choose; ``batch`` counts clean windows, None = by ``BATCH_POINTS``.
+
+    ``effort`` is the share of ``steps`` that is taken, for nets that only help to calibrate.
+    """
+
+    encoder: str = "conv"
+    width: int = 64
+    reconstruction_width: int = 24
+    steps: int = 500
+    batch: int | None = None
+    effort: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ConfigError(f"coad.steps: {self.steps} is less than 1")
+        if not 0 < self.effort <= 1:
+            raise ConfigError(f"coad.effort: {self.effort} is not in (0, 1]")
+        if self.batch is not None and self.batch < 2:
+            raise ConfigError(f"coad.batch: {self.batch} is less than 2")
+
+    @classmethod
+    def of(cls, options: dict[str, Any]) -> FitOptions:
+        """The options by name.
+
+        Raises:
+            ConfigError: one is unknown or out of range.
+        """
+        unknown = options.keys() - cls.__dataclass_fields__.keys()
+        if unknown:
+            known = ", ".join(cls.__dataclass_fields__)
+            raise ConfigError(f"coad.{min(unknown)}: is no option; known are {known}")
+        return cls(**options)
+
+    @property
+    def shape(self) -> tuple[str, int, int]:
+        """What of it makes the net."""
+        return self.encoder, self.width, self.reconstruction_width
+
+    def windows(self, length: int) -> int:
+        """Clean windows of ``length`` points in a step."""
+        least, most = BATCH_LIMITS
+        return self.batch or int(np.clip(round(BATCH_POINTS / length), least, most))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Clean windows followed by their distorted copies, scaled; f32[B, T, C] each.
+
+    ``x`` is seen where ``observed``; the reconstruction answers for ``target`` where ``known``,
+    which is more: it learns to fill what was left out. ``changed`` is 1 where ``x`` is distorted
+    and can be seen to be.
+    """
+
+    x: Tensor
+    observed: Tensor
+    target: Tensor
+    known: Tensor
+    changed: Tensor
+
+    @classmethod
+    def draw(
+        cls, sampler: WindowSampler, count: int, period: int, rng: np.random.Generator
+    ) -> Batch:
+        """``count`` windows at random offsets, distorted over up to a ``period``."""
+        clean, known = sampler.draw(count, rng)
+        distorted = distort(clean, period, rng)
+        twice = np.concatenate([known, known])
+        observed = twice * drop_out(twice.shape, rng)
+        changed = np.concatenate([np.zeros_like(clean), distorted.changed]) * observed
+        arrays = (
+            np.concatenate([clean, distorted.values]),
+            observed,
+            np.concatenate([clean, clean]),
+            twice,
+            changed,
+        )
+        return cls(*(torch.from_numpy(array.astype(np.float32)) for array in arrays))
+
+
+def segments_to_fit(history: Series, timing: Timing) -> list[Segment]:
+    """The stretches of ``history`` that hold a window.
+
+    Raises:
+        DataError: there is none.
+    """
+    segments = [part for part in history.segments(timing.window) if len(part) >= timing.window]
+    if not segments:
+        raise DataError(
+            f"{history.name}: no stretch of {timing.window} points without a long gap to fit on; "
+            "give a longer history or a shorter window"
+        )
+    return segments
+
+
+def optimise(
+    net: CoAD,
+    segments: list[Segment],
+    options: FitOptions,
+    rng: np.random.Generator,
+    progress: Progress | None,
+) -> None:
+    """Fit ``net``, whose scale is set, to ``segments``."""
+    timing = net.timing
+    scaled = [
+        Segment(net.rescale(torch.from_numpy(part.values)).numpy(), part.observed)
+        for part in segments
+    ]
+    sampler, count = WindowSampler(scaled, timing.window), options.windows(timing.window)
+    steps = max(2, round(options.effort * options.steps))
+    optimiser = torch.optim.Adam(net.parameters(), lr=PEAK_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=PEAK_RATE, total_steps=steps)
+    net.train()
+    for step in range(1, steps + 1):
+        loss = _loss(net, Batch.draw(sampler, count, timing.period, rng))
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+        schedule.step()
+        if progress is not None:
+            progress(step, steps, loss.item())
+
+
+def _loss(net: CoAD, batch: Batch) -> Tensor:
+    """The paper's training objective: both classifications and λ times the reconstruction."""
+    x, coverage = bridge(batch.x, batch.observed), net.coverage(batch.observed)
+    has_data = net.has_data(coverage)
+    labels = batch.changed.reshape(*has_data.shape, -1).amax(dim=2)
+    first = net.judge(x, coverage)
+    mask = net.mask(torch.sigmoid(first.fused), has_data)
+    reference = net.reconstruct(x, coverage, mask)
+    seen = as_seen(reference, x, batch.observed)
+    second = net.compare(first, net.judge(seen, coverage))
+    return (
+        _classification(first, labels, has_data)
+        + _classification(second, labels, has_data)
+        + RECONSTRUCTION_WEIGHT * _balanced_error(reference, batch, labels)
+    )
+
+
+def _classification(judged: Judgement, labels: Tensor, has_data: Tensor) -> Tensor:
+    """The error of the fused logits and, as much again, of each branch's own.
+
+    By the maximum alone the branch that leads at first takes all gradients, and the other one
+    never learns to tell anything.
+    """
+    logits = torch.cat([judged.fused.expand_as(judged.logits), judged.logits])
+    return 2 * binary_cross_entropy_with_logits(
+        logits,
+        labels.expand_as(logits),
+        has_data.expand_as(logits),
+        pos_weight=torch.tensor(POSITIVE_WEIGHT),
+    )
+
+
+def _balanced_error(reference: Tensor, batch: Batch, labels: Tensor) -> Tensor:
+    """The mean squared error where both kinds of patches, distorted and not, count one half."""
+    patches = (*labels.shape, -1)
+    error = ((reference - batch.target).square() * batch.known).reshape(patches).sum(dim=2)
+    known = batch.known.reshape(patches).sum(dim=2)
+    parts = [
+        (error * chosen).sum() / (known * chosen).sum().clamp(min=1.0)
+        for chosen in (labels, 1 - labels)
+    ]
+    return 0.5 * (parts[0] + parts[1])

@@ -1,0 +1,43 @@
+"""Missing points inside a graph: bridged, so that a gap does not look like a step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+__all__ = ["as_seen", "bridge"]
+
+REACHES = (1, 2, 4, 8, 16, 32)
+"""Distances over which a missing point looks for others, in turn; gaps of 126 points close."""
+
+
+def bridge(x: Tensor, observed: Tensor) -> Tensor:
+    """``x`` f32[B, T, C] with missing points set to the mean of known ones around them.
+
+    In each pass a missing point takes the mean of those points at the pass's distance before and
+    after it that are known by then, and is known itself from then on. What is still missing at the
+    end is 0. The value that a missing point had has no say.
+    """
+    value, known = x * observed, observed
+    for reach in REACHES:
+        count = _around(known, reach)
+        found = count.clamp(max=1.0) * (1 - known)
+        value = value + _around(value, reach) / count.clamp(min=1.0) * found
+        known = known + found
+    return value
+
+
+def as_seen(reference: Tensor, x: Tensor, observed: Tensor) -> Tensor:
+    """``reference`` where observed, ``x`` where missing, so that they differ in nothing unseen."""
+    return reference * observed + x * (1 - observed)
+
+
+def _around(x: Tensor, reach: int) -> Tensor:
+    """The sum of the points ``reach`` before and after each point; 0 beyond the window."""
+    length = x.shape[1]
+    if reach >= length:
+        return torch.zeros_like(x)
+    before = pad(x[:, : length - reach], (0, 0, reach, 0))
+    after = pad(x[:, reach:], (0, 0, 0, reach))
+    return before + after

@@ -1,0 +1,154 @@
+"""This toolkit's detectors as they ship: the exported file, run by the device's code.
+
+Trained by ``training.fit``, exported and verified by ``export``, run by a device backend and scored
+by the gateway's ``StreamScorer``, with the threshold that the file's own tail gives.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edge_tsad.errors import ConfigError
+from edge_tsad.evaluation.candidates import Alarm, Candidate, Fitted
+from edge_tsad.evaluation.peers import PEERS
+from edge_tsad.evaluation.store import code_digest
+from edge_tsad.registry import BACKENDS, DETECTORS
+from edge_tsad.runtime.scorer import StreamScorer
+from edge_tsad.training.series import Series
+from edge_tsad.types import Cells, FloatArray, IndexArray
+
+__all__ = ["ShippedDetector", "choose_candidates"]
+
+FORMAT, BACKEND = "onnx", "onnxruntime"
+"""The file that is scored: fp32, converted in seconds; parity with the others is export's gate."""
+
+_CODE = (
+    *("detectors", "training", "types", "../export/base", "../export/onnx", "../export/tail"),
+    *("runtime/scorer", "runtime/rows", "runtime/ring_buffer", "runtime/openings"),
+    *("runtime/resampler", "runtime/threshold", "runtime/backends"),
+)
+"""Source that decides a score or a threshold; results are kept for one state of it."""
+
+
+class ShippedDetector(Candidate):
+    """A detector of the registry with its options."""
+
+    def __init__(self, detector: str, options: Mapping[str, object] | None = None) -> None:
+        if detector not in DETECTORS:
+            known = ", ".join([*DETECTORS, *PEERS])
+            raise ConfigError(f"detector: {detector!r} is unknown; known are {known}")
+        self._detector, self._options = detector, dict(options or {})
+        words = ",".join(f"{key}={value}" for key, value in self._options.items())
+        self.name = f"{detector}[{words}]" if words else detector
+
+    def settings(self) -> dict[str, object]:
+        """Detector, options, backend with its version, and the state of the code."""
+        return {
+            "detector": self._detector,
+            "options": self._options,
+            "backend": f"{BACKEND} {BACKENDS[BACKEND].version()}",
+            "code": code_digest(*_CODE),
+        }
+
+    def prepare(self) -> None:
+        """Import torch and the exporter, which takes seconds."""
+        for module in ("edge_tsad.training.fit", "export.build"):
+            importlib.import_module(module)
+
+    def fit(self, history: Series, seed: int) -> Fitted:
+        """Train, calibrate, export, verify and open the file."""
+        # Only here, so that whoever measures peers alone needs no torch.
+        from edge_tsad.runtime.threshold import Budget, Threshold  # noqa: PLC0415
+        from edge_tsad.training.fit import train  # noqa: PLC0415
+        from export.build import export_files  # noqa: PLC0415
+
+        start = time.perf_counter()
+        model = train(history, self._detector, seed=seed, options=dict(self._options))
+        trained = time.perf_counter()
+        file = export_files(model, formats=(FORMAT,), schemes=("none",), seed=seed)[0]
+        exported = time.perf_counter()
+        backend = BACKENDS[BACKEND](file.data, threads=1)
+        budget = Budget.parse("1/7d" if history.has_rate else "1/10000pt", model.timing)
+        threshold = Threshold.from_tail(file.entry.tail, budget)
+        channels = len(model.channels)
+        return Fitted(
+            stream=lambda: _Stream(StreamScorer(model.timing, channels, backend)),
+            window=model.timing.window,
+            delay=model.timing.delay,
+            parameters=model.detector.parameter_count(),
+            alarm=Alarm(
+                threshold=threshold.value,
+                median=threshold.median,
+                policy=model.policy,
+                state=threshold.state,
+                rate=threshold.rate,
+                interval=threshold.interval,
+            ),
+            facts={
+                "train_s": round(trained - start, 3),
+                "export_s": round(exported - trained, 3),
+                "file_bytes": len(file.data),
+                "period": model.timing.period,
+            },
+        )
+
+
+class _Stream:
+    """Rows as cells; a row without any value never reaches a gateway's scorer either."""
+
+    def __init__(self, scorer: StreamScorer) -> None:
+        self._scorer = scorer
+
+    def extend(self, index: IndexArray, values: FloatArray) -> tuple[IndexArray, FloatArray]:
+        observed = np.isfinite(values)
+        seen = observed.any(axis=1)
+        known = np.where(observed, values, np.float32(0))
+        cells = Cells(index[seen], known[seen], observed[seen].astype(np.float32))
+        scores = self._scorer.extend(cells)
+        return scores.index, scores.score
+
+
+def choose_candidates(
+    names: Sequence[str],
+    *,
+    encoders: Sequence[str] = (),
+    peers: bool = False,
+    options: Sequence[str] = (),
+) -> list[Candidate]:
+    """Candidates by name, in their order.
+
+    Args:
+        names: detectors of the registry, and peers.
+        encoders: each detector is measured with each of these; empty = its default.
+        peers: add all peers that are not named.
+        options: ``KEY=VALUE`` for the detectors, the value as JSON or else as text.
+
+    Raises:
+        ConfigError: a name is unknown, or an option has no ``=``.
+    """
+    shared = dict(_option(option) for option in options)
+    chosen: list[Candidate] = []
+    for name in dict.fromkeys([*names, *(PEERS if peers else ())]):
+        if name in PEERS:
+            chosen.append(PEERS[name])
+            continue
+        variants = [shared | {"encoder": encoder} for encoder in encoders] or [shared]
+        chosen += [ShippedDetector(name, variant) for variant in variants]
+    if not chosen:
+        raise ConfigError("detector: none is named; give at least one")
+    return chosen
+
+
+def _option(text: str) -> tuple[str, object]:
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise ConfigError(f"option: {text!r} is not KEY=VALUE")
+    try:
+        return key, json.loads(value)
+    except ValueError:
+        return key, value

@@ -1,0 +1,1 @@
+"""Where samples come from; `edge_tsad.registry.SOURCES` names them."""

@@ -1,0 +1,39 @@
+"""The MQTT topics of a gateway, all under ``edge-tsad/<site>/<device>/``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Topics", "alert_filter"]
+
+ROOT = "edge-tsad"
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """The topics of one device."""
+
+    site: str
+    device: str
+
+    @property
+    def status(self) -> str:
+        """Whether the gateway is online (retained, last will)."""
+        return f"{ROOT}/{self.site}/{self.device}/status"
+
+    def state(self, stream: str) -> str:
+        """The state of a stream (retained)."""
+        return f"{ROOT}/{self.site}/{self.device}/state/{stream}"
+
+    def alert(self, stream: str) -> str:
+        """The alerts of a stream (QoS 1)."""
+        return f"{ROOT}/{self.site}/{self.device}/alert/{stream}"
+
+    def score(self, stream: str) -> str:
+        """The scores of a stream (QoS 0, rate-capped)."""
+        return f"{ROOT}/{self.site}/{self.device}/score/{stream}"
+
+
+def alert_filter(site: str = "", device: str = "") -> str:
+    """The subscription to all alerts of a device; an empty name stands for any."""
+    return f"{ROOT}/{site or '+'}/{device or '+'}/alert/#"

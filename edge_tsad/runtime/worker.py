@@ -1,0 +1,297 @@
+"""One stream on the gateway: from its samples to committed alerts, through restarts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_tsad.errors import DataError, EdgeTsadError
+from edge_tsad.runtime import payload, report
+from edge_tsad.runtime.alerting import AlertEvent
+from edge_tsad.runtime.health_alerts import HealthReporter
+from edge_tsad.runtime.history import History
+from edge_tsad.runtime.keeper import Keeper
+from edge_tsad.runtime.opening import OpenStream, TrimmedPolicy
+from edge_tsad.runtime.outbox import Outbox
+from edge_tsad.runtime.payload import AlertIdentity
+from edge_tsad.runtime.sources.base import Batch
+from edge_tsad.runtime.state import Saved, load, read_state, save, without_prefix
+from edge_tsad.runtime.stream import StreamPipeline
+from edge_tsad.types import NANOSECONDS, Now, Scores
+
+__all__ = ["StreamWorker"]
+
+log = logging.getLogger(__name__)
+
+POLICY = "policy."
+HEALTH = "health."
+SET_BACK_S = 60.0
+SET_BACK_STEPS = 10
+OUTBOX_FAILED = "OUTBOX_FAILED"
+LOST = "{}: this alert cannot be followed any further: its samples or its bundle began anew."
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """An event that is not committed yet, with the identity of its alert."""
+
+    event: AlertEvent | None
+    id: str
+
+
+class StreamWorker:
+    """Runs one stream; everything is called by the gateway's thread.
+
+    After a restart, the scorer's state comes from the last snapshot and the alert's from the
+    outbox, if the first sample continues either. A scorer without its state warms up; an alert that
+    was open keeps its id, or is ended where time has gone backwards. A live clock that is set back
+    by more than a minute and ten steps begins the stream anew. ``history`` is where its cells are
+    recorded.
+    """
+
+    def __init__(
+        self,
+        stream: OpenStream,
+        outbox: Outbox,
+        snapshot_path: Path,
+        history: History | None = None,
+    ) -> None:
+        self.stream = stream
+        self.facts = stream.facts
+        self.keeper = None if history is None else Keeper(stream, history)
+        self.reporter = HealthReporter(stream, outbox)
+        self.pipeline = self._new_pipeline()
+        self.samples = 0
+        self.points = 0
+        self.alerts: Counter[str] = Counter()
+        self.latest: Scores | None = None
+        self.highest = float("nan")
+        self.health: set[str] = set()
+        self.finished = False
+        self._outbox = outbox
+        self._path = snapshot_path
+        self._uncommitted: list[Raised] = []
+        self._judged = -(2**63)
+        self._begun = False
+        self._snapshot = self._usable(load(snapshot_path))
+        if self._snapshot is not None:
+            self.reporter.restore(without_prefix(self._snapshot.arrays, HEALTH))
+        committed = read_state(outbox.state(self.facts.stream), self.facts.stream)
+        self._committed = self._usable(committed)
+        facts = committed.facts if committed else {}
+        self.alert_id: str = facts.get("alert_id", "")
+        self._last_message: dict[str, Any] = facts.get("last_message", {})
+
+    def take(self, batch: Batch, now: Now) -> None:
+        """Score samples and commit what follows from them.
+
+        Raises:
+            BackendError: the model could not be run.
+        """
+        if not len(batch):
+            return
+        if self.keeper is not None:
+            self.keeper.now = now
+        self.reporter.take(batch, now)
+        if not self._begun:
+            self._begin(int(batch.times_ns.min()))
+        self.samples += len(batch)
+        self._note(*self.pipeline.extend(batch.times_ns, batch.values), now)
+
+    def advance(self, now: Now) -> None:
+        """Let time pass without samples, and try again to commit what could not be."""
+        if not self.finished:
+            self.reporter.advance(now)
+            self._follow_clock()
+        if self.keeper is not None:
+            self.keeper.tick(now)
+        if self._begun and self.stream.source.live and not self.finished:
+            self._note(*self.pipeline.advance(now), now)
+        elif self._uncommitted:
+            self._commit(now)
+
+    def finish(self, now: Now) -> None:
+        """The source has ended: close the last cell."""
+        if self._begun:
+            self._note(*self.pipeline.finish(), now)
+        self.finished = True
+        self.health.add("SOURCE_ENDED")
+
+    def close(self, now: Now) -> None:
+        """Store what is left of the recording."""
+        if self.keeper is not None:
+            self.keeper.close(now)
+
+    def snapshot(self) -> int:
+        """Write the stream's state; returns its bytes, 0 before the first sample.
+
+        Raises:
+            EdgeTsadError: it cannot be written; the snapshot before it stays.
+        """
+        if not self._begun:
+            return 0
+        facts = {**self._identity(), "latest_ns": self.pipeline.resampler.latest_ns}
+        learned = {HEALTH + name: array for name, array in self.reporter.snapshot().items()}
+        return save(self._path, Saved(facts, {**self.pipeline.snapshot(), **learned}))
+
+    @property
+    def process(self) -> str:
+        """WARMING_UP, OK, PENDING, FIRING or ACKED."""
+        if not self._begun:
+            return "FIRING" if self.alert_id else "WARMING_UP"
+        state = self.pipeline.policy.state.value
+        busy = {"pending": "PENDING", "firing": "FIRING", "acknowledged": "ACKED"}
+        if state in busy:
+            return busy[state]
+        return "WARMING_UP" if self.pipeline.scorer.warmup_remaining else "OK"
+
+    def all_health(self) -> set[str]:
+        """Words for all that is wrong with the stream's data or its keeping."""
+        health = self.health | self.reporter.words | self.stream.source.complaints.active
+        health |= self.keeper.words if self.keeper else set()
+        if self.pipeline.policy.data_lost:
+            health.add("DATA_LOST")
+        if self.pipeline.resampler.late:
+            health.add("LATE")
+        return health
+
+    def describe(self) -> dict[str, Any]:
+        """The message for ``state/<stream>``."""
+        return report.describe(self)
+
+    def score_message(self) -> dict[str, Any] | None:
+        """The message for ``score/<stream>``: the newest score and the highest since the last."""
+        message = report.score(self)
+        self.latest, self.highest = None, float("nan")
+        return message
+
+    def stats(self) -> dict[str, Any]:
+        """What the stream has done and what its model cost (shared by the streams of a bundle)."""
+        return report.stats(self)
+
+    def _note(self, scores: Scores, events: list[AlertEvent], now: Now) -> None:
+        if len(scores):
+            self.points += len(scores)
+            self.reporter.scored(scores)
+            self._judged = int(scores.index[-1])
+            self.latest = scores
+            if not np.isnan(scores.score).all():
+                self.highest = float(np.fmax(self.highest, np.nanmax(scores.score)))
+        for event in events:
+            self._raise(event)
+        if self._uncommitted:
+            self._commit(now)
+
+    def _raise(self, event: AlertEvent) -> None:
+        if event.kind == "new" or not self.alert_id:
+            self.alert_id = uuid.uuid4().hex[:16]
+        self._uncommitted.append(Raised(event, self.alert_id))
+        self.alerts[event.kind] += 1
+        if event.kind == "end":
+            self.alert_id = ""
+
+    def _commit(self, now: Now) -> None:
+        """Rows and alert state in one transaction; on failure they are kept for the next call."""
+        first = self._outbox.next_seq
+        rows = [self._message(raised, first + i) for i, raised in enumerate(self._uncommitted)]
+        self._last_message = json.loads(rows[-1])
+        try:
+            self._outbox.commit(self.facts.stream, rows, self._alert_state(), now)
+        except sqlite3.Error as e:
+            if OUTBOX_FAILED not in self.health:
+                log.error("%s: an alert is not stored yet: %s; tried again", self.facts.stream, e)
+            self.health.add(OUTBOX_FAILED)
+            return
+        self.health.discard(OUTBOX_FAILED)
+        self._uncommitted.clear()
+
+    def _message(self, raised: Raised, seq: int) -> bytes:
+        identity = AlertIdentity(raised.id, seq, self._outbox.epoch)
+        if raised.event is None:
+            return payload.ended(self._last_message, identity, LOST.format(self.facts.stream))
+        return payload.alert(self.facts, raised.event, identity)
+
+    def _alert_state(self) -> bytes:
+        facts = {**self._identity(), "last_message": self._last_message}
+        arrays = self.pipeline.policy.snapshot()
+        return Saved(facts, {POLICY + name: array for name, array in arrays.items()}).to_bytes()
+
+    def _identity(self) -> dict[str, Any]:
+        """What a saved state must agree with, and how far it had come."""
+        return {
+            "digest": self.facts.digest,
+            "model": self.stream.path,
+            "alert_id": self.alert_id,
+            "judged": self._judged,
+        }
+
+    def _usable(self, saved: Saved | None) -> Saved | None:
+        """The saved state if it is of the same bundle and model."""
+        if saved is None:
+            return None
+        mine = (self.facts.digest, self.stream.path)
+        return saved if (saved.facts.get("digest"), saved.facts.get("model")) == mine else None
+
+    def _begin(self, first_ns: int) -> None:
+        """Decide, by the time of the first sample, which saved state it continues."""
+        self._begun = True
+        snapshot, committed = self._snapshot, self._committed
+        self._snapshot = self._committed = None
+        slack_ns = self.stream.lateness_ns + self.facts.timing.step_ns
+        if snapshot and first_ns + slack_ns > (snapshot.facts.get("latest_ns") or 0):
+            self._restore(snapshot)
+        judged = committed.facts.get("judged", 0) if committed else 0
+        if committed and self._judged < judged < first_ns // self.facts.timing.step_ns:
+            self._restore_policy(committed, judged)
+        if self.pipeline.policy.onset is None:
+            self._end_lost_alert()
+
+    def _end_lost_alert(self) -> None:
+        """End the alert that is open, for nothing will follow it."""
+        if self.alert_id:
+            self._uncommitted.append(Raised(None, self.alert_id))
+            self.alerts["end"] += 1
+            self.alert_id = ""
+
+    def _follow_clock(self) -> None:
+        """A live clock that was set back far: begin anew, or all samples would long be late."""
+        back_s = self.reporter.health.clock.jumped_back_s
+        step_s = self.facts.timing.step_ns / NANOSECONDS
+        if self._begun and back_s > max(SET_BACK_S, SET_BACK_STEPS * step_s):
+            log.warning("%s: begins anew, the clock was set back %.0f s", self.facts.stream, back_s)
+            self.pipeline = self._new_pipeline()
+            self._judged = -(2**63)
+            self._end_lost_alert()
+
+    def _new_pipeline(self) -> StreamPipeline:
+        pipeline = self.stream.pipeline()
+        pipeline.tap = None if self.keeper is None else self.keeper.add
+        return pipeline
+
+    def _restore(self, snapshot: Saved) -> None:
+        try:
+            self.pipeline.restore(snapshot.arrays)
+        except (EdgeTsadError, KeyError, ValueError, IndexError) as e:
+            log.warning("%s: its saved state is not used: %s", self.facts.stream, e)
+            self.pipeline = self._new_pipeline()
+            return
+        self._judged = int(snapshot.facts.get("judged", self._judged))
+        log.info("%s: goes on from its saved state", self.facts.stream)
+
+    def _restore_policy(self, committed: Saved, judged: int) -> None:
+        """The alert's state as it was committed; what it judged then is not judged again."""
+        try:
+            self.pipeline.policy.restore(without_prefix(committed.arrays, POLICY))
+        except DataError as e:
+            log.warning("%s: the state of its alert is not used: %s", self.facts.stream, e)
+            return
+        assert isinstance(self.pipeline.policy, TrimmedPolicy)
+        self.pipeline.policy.seen_until = self._judged = judged

@@ -1,0 +1,89 @@
+"""Columns of a table as numbers, labels and times, refused with the row that does not fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from edge_tsad.errors import DataError
+from edge_tsad.training.timestamps import counts_rows, grid_step, times_from
+from edge_tsad.types import NANOSECONDS, FloatArray, IndexArray
+
+__all__ = ["LABEL_NAMES", "TIME_NAMES", "labels_from", "named", "numbers_from", "timeline"]
+
+TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
+"""A column of one of these names (in any case) holds the time stamps, unless told otherwise."""
+
+LABEL_NAMES = ("label", "labels", "is_anomaly", "anomaly")
+"""A column of one of these names (in any case) marks anomalies, unless it is asked for as data."""
+
+SHOWN = 40
+"""Characters of a faulty field that a message repeats."""
+
+
+def named(frame: pd.DataFrame, names: tuple[str, ...], taken: list[str] | None) -> str | None:
+    """The first column with one of ``names`` in any case that is not ``taken``, or None."""
+    for column in frame.columns:
+        if str(column).lower() in names and column not in (taken or ()):
+            return str(column)
+    return None
+
+
+def timeline(
+    frame: pd.DataFrame, time: str | None, step_ns: int | None, source: str
+) -> tuple[IndexArray, int, bool]:
+    """Times i64[n], Δ in ns, and whether they tell a rate (row numbers do not).
+
+    Raises:
+        DataError: see ``times_from``; or Δ is less than 1.
+    """
+    if step_ns is not None and step_ns < 1:
+        raise DataError(f"{source}: a step of {step_ns} ns is less than 1; give a longer one")
+    if time is not None and not counts_rows(frame[time]):
+        times = times_from(frame[time], source)
+    elif time is None and isinstance(frame.index, pd.DatetimeIndex):
+        times = times_from(frame.index.to_series(), source)
+    else:
+        step = step_ns or NANOSECONDS
+        return np.arange(len(frame), dtype=np.int64) * step, step, step_ns is not None
+    return times, step_ns or grid_step(times), True
+
+
+def numbers_from(column: pd.Series, source: str) -> FloatArray:
+    """f32[n], NaN where a field is empty.
+
+    Raises:
+        DataError: a field is no number, or exceeds 32-bit numbers.
+    """
+    numbers = pd.to_numeric(column, errors="coerce")
+    bad = (numbers.isna() & column.notna()).to_numpy()
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise DataError(
+            f"{source}: column {str(column.name)!r} holds {str(column.iloc[row])[:SHOWN]!r} in "
+            f"data row {row + 1}, which is no number; choose other columns or correct it"
+        )
+    values = numbers.to_numpy(np.float64, na_value=np.nan)
+    huge = np.isfinite(values) & (np.abs(values) > np.finfo(np.float32).max)
+    if huge.any():
+        raise DataError(
+            f"{source}: column {str(column.name)!r} holds {values[huge][0]:g} in data row "
+            f"{int(np.argmax(huge)) + 1}, more than 32-bit numbers hold; scale it down"
+        )
+    return values.astype(np.float32)
+
+
+def labels_from(column: pd.Series, source: str) -> npt.NDArray[np.uint8]:
+    """u8[n] of 0 and 1.
+
+    Raises:
+        DataError: the column holds anything else.
+    """
+    values = numbers_from(column, source)
+    if not np.isin(values, (0, 1)).all():
+        raise DataError(
+            f"{source}: label column {str(column.name)!r} holds other values than 0 and 1; name "
+            "another one or take it out"
+        )
+    return values.astype(np.uint8)

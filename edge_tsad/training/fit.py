@@ -1,0 +1,177 @@
+"""From a history to a trained model: plan, fit, calibrate."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from typing import Any
+
+import numpy as np
+
+from edge_tsad.detectors.base import Detector, Progress
+from edge_tsad.errors import ConfigError
+from edge_tsad.registry import DETECTORS
+from edge_tsad.training.calibrate import cross_fit, fit_tail, lacking
+from edge_tsad.training.model import TrainedModel
+from edge_tsad.training.plan import history_period
+from edge_tsad.training.series import Series
+from edge_tsad.training.threads import one_thread
+from edge_tsad.training.windows import WindowSampler
+from edge_tsad.types import FloatArray, PolicySettings, Timing
+
+__all__ = ["policy_for", "train"]
+
+PLAN_OPTIONS = ("window", "max_delay")
+
+BLOCKS = 2
+BLOCK_EFFORT = 0.5
+"""Nets of the cross-fit, and the work spent on each as a share of the shipped net's: together they
+cost as much again, and what they score worse errs towards fewer alarms."""
+
+VALIDATION_WINDOWS = 64
+VALIDATION_NUMBERS = 1 << 21
+"""Bounds of the validation windows: how many, and how many numbers in all (8 MB)."""
+
+CURVE_POINTS = 50
+"""Points of the loss curve that are kept."""
+
+MUCH_MISSING = 0.05
+"""A share of missing values from which on it is said."""
+
+VERSIONS_OF = ("torch", "numpy", "safetensors")
+
+
+class _Meter:
+    """One progress over several fits; keeps the losses of the first, the shipped net's."""
+
+    def __init__(self, tell: Progress | None, fits: float) -> None:
+        self._tell, self._fits = tell, fits
+        self._done = 0
+        self._total = 0
+        self.losses: list[float] = []
+
+    def of_fit(self, first: bool) -> Progress:
+        """What is called by one fit."""
+
+        def step(number: int, steps: int, loss: float) -> None:
+            if first:
+                self.losses.append(loss)
+                self._total = round(steps * self._fits)
+            self._done += 1
+            if self._tell is not None and self._done <= self._total:
+                self._tell(self._done, self._total, loss)
+
+        return step
+
+
+@one_thread()
+def train(
+    history: Series,
+    detector: str = "coad",
+    *,
+    seed: int,
+    progress: Progress | None = None,
+    options: dict[str, Any] | None = None,
+) -> TrainedModel:
+    """Plan the timing, fit the detector on all of ``history``, calibrate by cross-fitting.
+
+    Args:
+        history: normal operation; labelled anomalies in it are left out, missing values too.
+        detector: a name of the registry.
+        seed: equal seeds give equal models on one machine.
+        progress: told after each step of all fits, counted together.
+        options: ``window`` and ``max_delay`` in points, and the detector's own.
+
+    Raises:
+        DataError: the history cannot be used.
+        ConfigError: the detector or an option is unknown or out of range.
+    """
+    started = time.perf_counter()
+    kind: type[Detector] = DETECTORS[detector]
+    chosen = dict(options or {})
+    plan = {name: chosen.pop(name) for name in PLAN_OPTIONS if name in chosen}
+    if "effort" in chosen:
+        raise ConfigError("effort: is for cross-fitting; choose steps instead")
+    normal = history.without_anomalies()
+    timing = kind.plan(normal, **plan)
+    blocks = 0 if lacking(len(history), BLOCKS, timing.window) else BLOCKS
+    meter = _Meter(progress, 1 + blocks * BLOCK_EFFORT)
+    fitted = kind.fit(normal, timing, seed=seed, progress=meter.of_fit(first=True), **chosen)
+    fit_seconds = time.perf_counter() - started
+
+    def fit_part(part: Series) -> Detector:
+        tell = meter.of_fit(first=False)
+        return kind.fit(part, timing, seed=seed, progress=tell, effort=BLOCK_EFFORT, **chosen)
+
+    policy = policy_for(timing)
+    calibration = cross_fit(normal, timing, fit_part, blocks=BLOCKS, shipped=fitted)
+    facts = {
+        **_history_facts(history, normal),
+        "seed": seed,
+        "parameters": fitted.parameter_count(),
+        "options": {**plan, **chosen},
+        "loss_curve": _curve(meter.losses),
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS_OF},
+        "fit_seconds": round(fit_seconds, 2),
+        "seconds": round(time.perf_counter() - started, 2),
+    }
+    return TrainedModel(
+        fitted,
+        history.channels,
+        policy,
+        fit_tail(calibration, policy, seed),
+        calibration,
+        _validation(normal, timing),
+        facts,
+    )
+
+
+def policy_for(timing: Timing) -> PolicySettings:
+    """An alert closes after a quiet period and is updated once a period."""
+    return PolicySettings(resolve_after=timing.period, update_every=timing.period)
+
+
+def _validation(history: Series, timing: Timing) -> tuple[FloatArray, FloatArray]:
+    """Evenly spread windows of the history."""
+    numbers = timing.window * len(history.channels)
+    count = int(np.clip(VALIDATION_NUMBERS // numbers, 1, VALIDATION_WINDOWS))
+    return WindowSampler(history.segments(timing.window), timing.window).spread(count)
+
+
+def _curve(losses: list[float]) -> list[float]:
+    """The mean losses of at most ``CURVE_POINTS`` stretches of the fit."""
+    parts = np.array_split(np.array(losses), min(CURVE_POINTS, max(1, len(losses))))
+    return [round(float(part.mean()), 5) for part in parts if len(part)]
+
+
+def _history_facts(history: Series, normal: Series) -> dict[str, Any]:
+    period = history_period(normal)
+    missing = float(np.isnan(history.values).mean())
+    labelled = 0 if history.labels is None else int(history.labels.sum())
+    return {
+        "history": history.name,
+        "points": len(history),
+        "missing_share": round(missing, 6),
+        "labelled_points_left_out": labelled,
+        "period": period.points,
+        "period_found": period.found,
+        "period_strength": round(period.strength, 4),
+        "warnings": _warnings(history, period.found, missing, labelled),
+    }
+
+
+def _warnings(history: Series, found: bool, missing: float, labelled: int) -> list[str]:
+    warnings = []
+    if not found:
+        warnings.append("no dominant period was found; a stand-in sets the window")
+    for channel, column in zip(history.channels, history.values.T, strict=True):
+        known = column[~np.isnan(column)]
+        if not len(known):
+            warnings.append(f"channel {channel.name!r} has no values in the history")
+        elif known.min() == known.max():
+            warnings.append(f"channel {channel.name!r} is constant ({known[0]:g}) in the history")
+    if missing >= MUCH_MISSING:
+        warnings.append(f"{missing:.0%} of the history's values are missing; they are masked")
+    if labelled:
+        warnings.append(f"{labelled} labelled points were left out")
+    return warnings

@@ -1,0 +1,134 @@
+"""What every exporter is, and what all of them need."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import importlib
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import IO, Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from edge_tsad.detectors.base import Detector
+from edge_tsad.errors import EdgeTsadError, ExportError
+from edge_tsad.runtime.backends.checks import INPUTS, OUTPUTS, first_line
+from export.windows import Windows
+
+__all__ = ["Exporter", "Graph", "converting", "require"]
+
+STDERR = 2
+
+logger = logging.getLogger(__name__)
+
+
+class Exporter(Protocol):
+    """One file format; found by its name in the registry.
+
+    ``runtimes`` maps each backend that can run its files to the least version they need; the first
+    is the one that files are verified with. ``schemes`` are the quantization schemes it has.
+    """
+
+    format: ClassVar[str]
+    runtimes: ClassVar[Mapping[str, str]]
+    schemes: ClassVar[tuple[str, ...]]
+
+    def convert(self, detector: Detector) -> bytes:
+        """The detector as a float32 file, with the names that ``quantize`` goes by.
+
+        Raises:
+            ExportError: the converter is missing or failed.
+        """
+
+    def quantize(self, model: bytes, scheme: str, calibration: Windows) -> bytes:
+        """The final file: ``convert``'s file quantized by ``scheme``, without names and paths.
+
+        ``calibration`` are normal and distorted windows, for schemes that need ranges.
+
+        Raises:
+            ExportError: the quantizer is missing or failed.
+        """
+
+
+class Graph(nn.Module):
+    """A private copy of a detector on the CPU in ``eval`` mode, with outputs in a fixed order."""
+
+    def __init__(self, detector: Detector) -> None:
+        super().__init__()
+        self.detector = copy.deepcopy(detector).cpu().eval().requires_grad_(False)
+        self.shape = (detector.timing.window, detector.channels)
+        outputs = self.detector(**self.sample(1))
+        self.outputs = [name for name in OUTPUTS if name in outputs]
+
+    def forward(self, window: Tensor, observed: Tensor) -> dict[str, Tensor]:
+        """The detector's outputs in the order of ``OUTPUTS``."""
+        outputs = self.detector(window, observed)
+        return {name: outputs[name] for name in self.outputs}
+
+    def sample(self, batch: int) -> dict[str, Tensor]:
+        """Inputs of the right shape, to trace the graph with."""
+        generator = torch.Generator().manual_seed(0)
+        window = torch.randn(batch, *self.shape, generator=generator)
+        return {INPUTS[0]: window, INPUTS[1]: torch.ones_like(window)}
+
+
+@contextlib.contextmanager
+def converting(what: str) -> Iterator[None]:
+    """Run a converter without its chatter; whatever it raises becomes an ExportError.
+
+    Keep the body to calls of converters: an error of this program would be reported as theirs. What
+    they wrote meanwhile is logged at debug level.
+    """
+    level = logging.root.manager.disable
+    with tempfile.TemporaryFile("w+", errors="replace") as noise:
+        try:
+            logging.disable(logging.ERROR)
+            with warnings.catch_warnings(), _redirected(noise):
+                warnings.simplefilter("ignore")
+                yield
+        except EdgeTsadError:
+            raise
+        except Exception as error:  # converters raise whatever they meet
+            raise ExportError(
+                f"{what}: the converter failed ({type(error).__name__}: {first_line(error)})"
+            ) from error
+        finally:
+            logging.disable(level)
+            noise.seek(0)
+            logger.debug("%s: the converter wrote: %s", what, noise.read())
+
+
+@contextlib.contextmanager
+def _redirected(noise: IO[str]) -> Iterator[None]:
+    """Standard output and error into ``noise``; error also of compiled code, by its descriptor."""
+    sys.stderr.flush()
+    kept = os.dup(STDERR)
+    try:
+        os.dup2(noise.fileno(), STDERR)
+        with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
+            yield
+    finally:
+        noise.flush()
+        os.dup2(kept, STDERR)
+        os.close(kept)
+
+
+def require(module: str) -> Any:
+    """Import a module of the converters.
+
+    Raises:
+        ExportError: it is not installed; the sentence says what to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ExportError(
+            f"{module.partition('.')[0]} is not installed ({first_line(error)});"
+            ' pip install "edge-tsad[export]"'
+        ) from error

@@ -1,0 +1,272 @@
+"""From a trained model to verified files and a bundle; nothing is written before all passed."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_tsad.bundle.archive import write_bundle
+from edge_tsad.bundle.golden import GoldenWindows
+from edge_tsad.bundle.manifest import (
+    Bounds,
+    DetectorInfo,
+    Golden,
+    Listed,
+    Manifest,
+    ModelFile,
+    output_tensors,
+)
+from edge_tsad.errors import ExportError
+from edge_tsad.files import write_atomically
+from edge_tsad.registry import EXPORTERS
+from edge_tsad.runtime.threshold import Budget, Threshold
+from edge_tsad.training.model import TrainedModel
+from export.base import Exporter
+from export.card import write_card
+from export.golden import golden_bounds, make_golden
+from export.quantize import SCHEMES, Scheme, scheme_named
+from export.tail import file_tail
+from export.verify import Reference, run, verify
+from export.windows import Windows, distorted
+
+__all__ = ["DEFAULT_FORMATS", "DEFAULT_SCHEMES", "Exported", "export_bundle", "export_files"]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_FORMATS = ("tflite", "onnx")
+DEFAULT_SCHEMES = ("none", "dynamic")
+
+MOST_WINDOWS = 256
+"""Normal windows that a file is compared on; as many distorted ones come on top."""
+
+Progress = Callable[[str, int, int], None]
+"""Called as ``progress(what, done, total)`` before each step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A verified model file: ``entry.path`` is its place in a bundle, ``name`` its name alone."""
+
+    name: str
+    data: bytes
+    entry: ModelFile
+    bounds: Bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What every file of a model is held against."""
+
+    model: TrainedModel
+    reference: Reference
+    golden: GoldenWindows
+    level: float
+    seed: int
+
+    @classmethod
+    def of(cls, model: TrainedModel, budget: Budget | None, seed: int) -> Bench:
+        """The detector's answers to its validation windows, to distorted copies and golden ones."""
+        if budget is None:
+            budget = Budget.parse("1/7d" if model.timing.has_rate else "1/10000pt", model.timing)
+        threshold = Threshold.from_tail(model.tail, budget)
+        normal = Windows(*model.validation).take(MOST_WINDOWS)
+        reference = Reference.of(
+            model.detector,
+            normal,
+            distorted(normal, model.timing.period, seed),
+            median=threshold.median,
+            threshold=threshold.value,
+        )
+        golden, level = make_golden(model.detector, normal, seed=seed)
+        return cls(model, reference, golden, level, seed)
+
+    def label(self, exporter: Exporter, scheme: Scheme) -> str:
+        """What a file is called."""
+        return f"{self.model.detector.name}-{scheme.label}.{exporter.format}"
+
+    def quantized(self, original: bytes, exporter: Exporter, scheme: Scheme) -> Exported:
+        """The file of ``scheme``, or where that is refused the one of the scheme instead of it.
+
+        Raises:
+            ExportError: the last of them was refused.
+        """
+        label = self.label(exporter, scheme)
+        data = exporter.quantize(original, scheme.name, self.reference.windows)
+        try:
+            return self.finish(label, data, exporter, scheme)
+        except ExportError as error:
+            if not scheme.instead:
+                raise
+            logger.warning("%s; taking %r instead of %r", error, scheme.instead, scheme.name)
+            return self.quantized(original, exporter, SCHEMES[scheme.instead])
+
+    def finish(self, label: str, data: bytes, exporter: Exporter, scheme: Scheme) -> Exported:
+        """Verify one file and give it its tail and bounds."""
+        reference, golden = self.reference, self.golden
+        checked = verify(label, data, exporter, scheme, reference)
+        tail = file_tail(
+            self.model.calibration,
+            self.model.policy,
+            self.seed,
+            detector=reference.outputs["score"],
+            file=checked.outputs["score"],
+        )
+        score = run(checked.backend, Windows(golden.window, golden.observed))["score"]
+        bounds = golden_bounds(scheme, golden, score, level=self.level, unit=reference.unit)
+        entry = ModelFile(
+            **dataclasses.asdict(Listed.of(f"model/{label}", data)),
+            format=exporter.format,
+            scheme=scheme.name,
+            runtimes=dict(exporter.runtimes),
+            tail=tail,
+            parity=dataclasses.asdict(checked.parity),
+        )
+        return Exported(label, data, entry, bounds)
+
+
+def export_files(
+    model: TrainedModel,
+    *,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    schemes: Sequence[str] = DEFAULT_SCHEMES,
+    budget: Budget | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[Exported]:
+    """Convert, quantize, verify and calibrate; nothing is written.
+
+    Args:
+        model: what training left.
+        formats: names of exporters.
+        schemes: names of quantization schemes.
+        budget: whose threshold sets the unit of errors; None takes one opening a week, or one per
+            10,000 points where data has no rate.
+        seed: of distortions, golden windows and the tails' bootstrap.
+        progress: told before each step.
+
+    Raises:
+        ExportError: a scheme is unknown, a converter is missing or failed, or a file was refused.
+        ConfigError: a format is unknown.
+    """
+    chosen, exporters = _schemes(schemes), _exporters(formats)
+    return _make(Bench.of(model, budget, seed), exporters, chosen, progress)
+
+
+def _make(
+    bench: Bench, exporters: list[Exporter], schemes: list[Scheme], progress: Progress | None
+) -> list[Exported]:
+    made: list[Exported] = []
+    total = len(exporters) * (1 + len(schemes))
+    step = itertools.count()
+
+    def tell(what: str) -> None:
+        if progress is not None:
+            progress(what, next(step), total)
+
+    for exporter in exporters:
+        tell(f"converting to {exporter.format}")
+        original = exporter.convert(bench.model.detector)
+        for scheme in schemes:
+            tell(f"verifying {bench.label(exporter, scheme)}")
+            made.append(bench.quantized(original, exporter, scheme))
+    return made
+
+
+def export_bundle(
+    model: TrainedModel,
+    out: Path,
+    *,
+    name: str | None = None,
+    version: str = "1",
+    counter: int = 1,
+    minimum_counter: int = 0,
+    formats: Sequence[str] = DEFAULT_FORMATS,
+    schemes: Sequence[str] = DEFAULT_SCHEMES,
+    budget: Budget | None = None,
+    seed: int = 0,
+    files_folder: Path | None = None,
+    progress: Progress | None = None,
+) -> Manifest:
+    """Export ``model`` and write its bundle to ``out``, or nothing at all.
+
+    Args:
+        model: what training left.
+        out: the bundle's file; replaced whole if it exists.
+        name: of the bundle; None takes the detector's.
+        version: of the bundle.
+        counter: grows with every bundle made for a place.
+        minimum_counter: what gateways accept at least once this bundle is committed.
+        formats: as of `export_files`.
+        schemes: likewise; on a gateway the first that runs is preferred.
+        budget: as of `export_files`.
+        seed: likewise.
+        files_folder: a folder for the model files on their own, besides.
+        progress: as of `export_files`.
+
+    Raises:
+        ExportError: a converter is missing or failed, a file was refused, or could not be written.
+        ConfigError: a format is unknown.
+        BundleError: the bundle could not be written, or its name or version is unfit.
+    """
+    chosen, exporters = _schemes(schemes), _exporters(formats)
+    if not out.parent.is_dir():
+        raise ExportError(f"{out.parent}: is no folder; make it first")
+    bench = Bench.of(model, budget, seed)
+    made = _make(bench, exporters, chosen, progress)
+    golden, card = bench.golden.to_bytes(), write_card(model, [file.entry for file in made])
+    manifest = Manifest(
+        name=name or model.detector.name,
+        version=version,
+        counter=counter,
+        minimum_counter=minimum_counter,
+        detector=DetectorInfo(model.detector.name, model.detector.settings()),
+        timing=model.timing,
+        channels=model.channels,
+        policy=model.policy,
+        files=tuple(file.entry for file in made),
+        golden=Golden(
+            **dataclasses.asdict(Listed.of("golden.npz", golden)),
+            seed=seed,
+            count=len(bench.golden.window),
+            bounds={file.entry.path: file.bounds for file in made},
+        ),
+        card=Listed.of("card.md", card),
+        training=model.facts,
+        outputs=output_tensors(expected="expected" in bench.reference.outputs),
+    )
+    members = {file.entry.path: file.data for file in made}
+    write_bundle(out, manifest, {**members, "golden.npz": golden, "card.md": card})
+    if files_folder is not None:
+        write_files(made, files_folder)
+    return manifest
+
+
+def write_files(made: Sequence[Exported], folder: Path) -> list[Path]:
+    """Write verified files into ``folder``, each whole or not at all; returns their paths.
+
+    Raises:
+        ExportError: the folder cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(f"{folder}: cannot be made: {error.strerror}") from error
+    for file in made:
+        write_atomically(folder / file.name, file.data, ExportError)
+    return [folder / file.name for file in made]
+
+
+def _schemes(names: Sequence[str]) -> list[Scheme]:
+    if not names:
+        raise ExportError("export: no quantization was asked for; 'none' is one")
+    return [scheme_named(name) for name in dict.fromkeys(names)]
+
+
+def _exporters(names: Sequence[str]) -> list[Exporter]:
+    if not names:
+        raise ExportError(f"export: no format was asked for; known are {', '.join(EXPORTERS)}")
+    return [EXPORTERS[name]() for name in dict.fromkeys(names)]

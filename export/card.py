@@ -1,0 +1,76 @@
+"""The model card of a bundle: what a person should know before trusting it, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from edge_tsad.bundle.manifest import ModelFile
+
+if TYPE_CHECKING:
+    from edge_tsad.training.model import TrainedModel
+
+__all__ = ["write_card"]
+
+LONG_FACTS = ("loss_curve",)
+
+
+def write_card(model: TrainedModel, files: Sequence[ModelFile]) -> bytes:
+    """The card as UTF-8; holds facts of the training and of each file, never data."""
+    timing = model.timing
+    rate = f"{timing.step_ns / 1e9:g} s" if timing.has_rate else "unknown (points are counted)"
+    lines = [
+        f"# Anomaly detector {model.detector.name}",
+        "",
+        f"- Channels: {', '.join(_channel(c.name, c.unit) for c in model.channels)}",
+        f"- Grid step: {rate}",
+        f"- Window {timing.window}, hop {timing.hop}, delay {timing.delay}, smoothing"
+        f" {timing.smoothing}, dominant period {timing.period} (points)",
+        "",
+        "## Training",
+        "",
+        *(f"- {key.replace('_', ' ')}: {_text(value)}" for key, value in _facts(model)),
+        "",
+        "## Model files",
+        "",
+        "Score errors are against the float model, in units of threshold − median normal score, on"
+        " normal windows of the history.",
+        "",
+        "| file | bytes | error p99.9 | error max | ms a window | measured with |",
+        "|---|---|---|---|---|---|",
+        *(_row(file) for file in files),
+        "",
+        "## Limits",
+        "",
+        "The detector knows the history it was trained on. What that history lacks (other operating"
+        " modes, seasons, sensors) may be called anomalous, and an anomaly that the history holds"
+        " may not be.",
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def _facts(model: TrainedModel) -> list[tuple[str, Any]]:
+    """Those that fit on a line."""
+    return sorted((key, value) for key, value in model.facts.items() if key not in LONG_FACTS)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(entry)}" for key, entry in value.items()) or "none"
+    if isinstance(value, list):
+        return "; ".join(_text(entry) for entry in value) or "none"
+    return str(value)
+
+
+def _channel(name: str, unit: str) -> str:
+    return f"{name} ({unit})" if unit else name
+
+
+def _row(file: ModelFile) -> str:
+    facts = file.parity
+    return (
+        f"| {file.path} | {file.size:,} | {facts['p999']:.2g} | {facts['max']:.2g} |"
+        f" {facts['latency_ms']:.2f} | {facts['runtime']} {facts['runtime_version']},"
+        f" {facts['machine']} |"
+    )

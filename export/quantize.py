@@ -1,0 +1,63 @@
+"""The quantization schemes: what they are called and how far a file may be from the detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edge_tsad.errors import ExportError
+
+__all__ = ["LEAST_WEIGHTS", "SCHEMES", "Scheme", "scheme_named"]
+
+LEAST_WEIGHTS = 1024
+"""Layers with fewer weights stay float32: they hold little and decide much. On CoAD they are the
+reconstruction and the heads, a tenth of the file; quantizing them too took the error of scores from
+.01–.08 to .12–.20 units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """One way to store and compute the weights.
+
+    Errors are |Δscore| between the file on the device's runtime and the detector in torch, in units
+    of ``threshold − median normal score``.
+
+    Attributes:
+        name: what it is asked for by.
+        label: what its files are called by.
+        bound: the error allowed at the 99.9th percentile of all points of the normal windows.
+        exact: whether it holds for every point of every window, distorted ones included.
+        across: how much the scores of one file may differ between runtimes and processors.
+        across_relative: how much more, as a share of the score itself.
+        instead: the scheme that is taken where this one is refused; empty if there is none.
+    """
+
+    name: str
+    label: str
+    bound: float
+    exact: bool
+    across: float
+    across_relative: float
+    instead: str = ""
+
+
+SCHEMES = {
+    scheme.name: scheme
+    for scheme in (
+        Scheme("none", "fp32", 1e-3, exact=True, across=1e-3, across_relative=1e-4),
+        # Quantized activations cost most where the normal is nearly free of noise and the unit
+        # small; weights alone then keep the size, and on nets this small the speed is the same.
+        Scheme("dynamic", "int8", 0.10, False, 0.05, 0.01, instead="weights"),
+        Scheme("weights", "int8", 0.10, False, 0.05, 0.01),
+    )
+}
+
+
+def scheme_named(name: str) -> Scheme:
+    """The scheme called ``name``.
+
+    Raises:
+        ExportError: there is none; the sentence lists those there are.
+    """
+    if name not in SCHEMES:
+        raise ExportError(f"quantization {name!r} is unknown; known are {', '.join(SCHEMES)}")
+    return SCHEMES[name]

@@ -1,0 +1,290 @@
+"""A gateway's side of an update: the one place where states, slot and store change together.
+
+Order of every transition: the state is written, then the slot follows it. A candidate is thus never
+served without a deadline on disk; and when the old bundle must return and the state cannot be
+written (a full disk), the slot returns all the same, which the next recovery understands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edge_tsad.bundle import Bundle, Manifest, parse_bundle
+from edge_tsad.errors import BundleError, EdgeTsadError
+from edge_tsad.runtime.clock import Clock, SystemClock
+from edge_tsad.signing import KeySet
+from firmware_bridge.acceptance import require_fit
+from firmware_bridge.folder import Folder
+from firmware_bridge.machine import State
+from firmware_bridge.points import Witness, unwatched
+from firmware_bridge.records import Release
+from firmware_bridge.recovery import recover
+from firmware_bridge.selftest import run_self_test
+from firmware_bridge.settings import Settings
+from firmware_bridge.store import require_transfer
+
+__all__ = ["Device", "Tester"]
+
+Tester = Callable[[Path], str]
+"""Tests a stored bundle on this machine; raises EdgeTsadError where it does not pass."""
+
+
+class Device:
+    """One slot of a gateway.
+
+    Args:
+        root: the agent's folder.
+        clock: tells the time.
+        tester: the self-test.
+        witness: is told each durable step.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        clock: Clock | None = None,
+        tester: Tester = run_self_test,
+        witness: Witness = unwatched,
+    ) -> None:
+        self.folder = Folder(root, witness)
+        self.clock = clock or SystemClock()
+        self._tester = tester
+
+    def recover(self) -> State:
+        """Bring the folder into order after whatever happened; returns the state that holds.
+
+        Raises:
+            EdgeTsadError: the folder cannot be used, or its state is damaged.
+        """
+        with self.folder.lock():
+            return self._recover()
+
+    def look(self) -> tuple[State, str, str]:
+        """The state, the digest in the slot, and what is wrong (empty: nothing).
+
+        Recovers first. Where that is impossible (a read-only file system) nothing is changed and
+        what is said is what is there.
+
+        Raises:
+            EdgeTsadError: the state is damaged.
+        """
+        problem = ""
+        try:
+            state = self.recover()
+        except EdgeTsadError as e:
+            problem = str(e)
+            state = self.folder.load()
+        slot = self.folder.slot.read()
+        if slot and not self.folder.store.sound(slot):
+            problem = "the file of the active bundle is damaged, and no other can take its place"
+        elif slot != state.serving and not problem:
+            problem = "the active slot does not hold what the state says"
+        return state, slot, problem
+
+    def offset(self, transfer: str, size: int) -> int:
+        """Where to go on with a file of ``size`` bytes.
+
+        Raises:
+            EdgeTsadError: it is too large, there is no space, or the folder cannot be written to.
+        """
+        settings = self.folder.settings()
+        limit, reserve = int(settings.max_mb * 1e6), int(settings.reserve_mb * 1e6)
+        with self.folder.lock():
+            return self.folder.incoming.begin(transfer, size, limit, reserve)
+
+    def receive(self, transfer: str, offset: int, data: bytes) -> int:
+        """Take the next piece; returns the confirmed offset.
+
+        Raises:
+            EdgeTsadError: it does not follow on what is there, is too large, or cannot be written.
+        """
+        if offset + len(data) > self.folder.settings().max_mb * 1e6:
+            raise BundleError("the bundle is larger than was announced")
+        with self.folder.lock():
+            return self.folder.incoming.append(transfer, offset, data)
+
+    def check(self, manifest: bytes, signature: bytes | None, size: int) -> Manifest:
+        """Whether a bundle with this manifest would be accepted; changes nothing.
+
+        Raises:
+            EdgeTsadError: it would not be.
+        """
+        self.folder.trusted().verify(manifest, signature)
+        candidate = Manifest.from_json(manifest)
+        settings, state = self.folder.settings(), self.folder.load()
+        self._require_fit(candidate, settings, state)
+        self.folder.prepare()
+        limit, reserve = int(settings.max_mb * 1e6), int(settings.reserve_mb * 1e6)
+        self.folder.incoming.require_room(size, limit, reserve)
+        return candidate
+
+    def trust(self, document: bytes) -> KeySet:
+        """Take a later set of trusted keys; returns the one that is held then.
+
+        Raises:
+            SignatureError: it is older, or not signed by both a key held here and one of its own.
+            EdgeTsadError: there is no first set yet, or the folder cannot be written to.
+        """
+        with self.folder.lock():
+            held = self.folder.trusted()
+            changed = held.update(document)
+            if changed is not held:
+                self.folder.save_keys(document)
+            return changed.keys
+
+    def install(self, transfer: str, trial_s: float | None = None) -> State:
+        """Verify, stage and self-test the file of ``transfer``, then begin its trial.
+
+        A file that is active or on trial already is left so: a repeated request does no harm.
+
+        Raises:
+            EdgeTsadError: it was refused, with the reason; what served before still serves.
+        """
+        require_transfer(transfer)
+        with self.folder.lock():
+            state = self._recover()
+            serving = state.release(state.serving)
+            if serving and serving.transfer == transfer:
+                self.folder.incoming.discard(transfer)
+                return state
+            if not self.folder.incoming.offset(transfer):
+                raise BundleError("the bundle has not arrived; send it first")
+            state = self._move(state, state.received(transfer, self.clock.now()))
+            with self._refusing(transfer):
+                return self._bring_up(transfer, trial_s)
+
+    def confirm(self, digest: str = "", reason: str = "it was confirmed") -> State:
+        """Commit the bundle on trial; ``digest``, if given, must be its.
+
+        Raises:
+            EdgeTsadError: none, or another one, is on trial.
+        """
+        with self.folder.lock():
+            state = self._recover()
+            if digest and state.phase != "trial" and state.current == digest:
+                return state
+            if digest and state.serving != digest:
+                release = state.release(state.serving)
+                there = release.label if release else "no bundle"
+                last = f" ({state.history[-1].reason})" if state.history else ""
+                raise BundleError(f"that bundle is not on trial any more; {there} serves{last}")
+            keep = self.folder.settings().keep
+            state = self._move(state, state.confirmed(reason, keep, self.clock.now()))
+            self.folder.sweep(state)
+            return state
+
+    def rollback(self, to: str = "", reason: str = "it was asked for") -> State:
+        """End a trial, or let a bundle that was committed here before serve again.
+
+        Args:
+            to: version or beginning of the digest; empty for the one before.
+            reason: goes into the history.
+
+        Raises:
+            EdgeTsadError: there is none, or it is below the floor.
+        """
+        with self.folder.lock():
+            state = self._recover()
+            trial = state.phase == "trial"
+            target = find(state, to) if to or not trial else None
+            if target is not None:  # refused before anything is changed
+                self.folder.store.open(target.digest, self.folder.trusted())
+            if trial:
+                state = self._move(state, state.returned(reason, self.clock.now()))
+            if target is not None and target.digest != state.current:
+                state = self._move(state, state.chosen(target, reason, self.clock.now()))
+            self.folder.sweep(state)
+            return state
+
+    def _bring_up(self, transfer: str, trial_s: float | None) -> State:
+        """From received to trial; the caller words and records what goes wrong."""
+        folder, now = self.folder, self.clock.now
+        settings, state = folder.settings(), folder.load()
+        data = folder.incoming.whole(transfer)
+        bundle = parse_bundle(data, "the bundle", trusted=folder.trusted())
+        if bundle.digest == state.current:
+            raise BundleError("the bundle is active already, under other signatures")
+        self._require_fit(bundle.manifest, settings, state)
+        state = self._move(state, state.verified(release_of(bundle, transfer), now()))
+        folder.store.adopt(folder.incoming.path(transfer), bundle.digest)
+        state = self._move(state, state.staged(now()))
+        finding = self._tester(folder.store.path(bundle.digest))
+        state = self._move(state, state.self_tested(finding, now()))
+        span_s = settings.trial_s if trial_s is None else trial_s
+        return self._move(state, state.tried(span_s, settings.keep, now()))
+
+    def _require_fit(self, candidate: Manifest, settings: Settings, state: State) -> None:
+        current = None
+        if state.current:
+            with contextlib.suppress(BundleError):  # a damaged one can no longer be asked
+                current = self.folder.store.open(state.current).manifest
+        require_fit(candidate, settings, state.floor, current)
+
+    @contextmanager
+    def _refusing(self, transfer: str) -> Iterator[None]:
+        """Record the reason of a refusal, and free its space first: the disk may be full."""
+        try:
+            yield
+        except EdgeTsadError as e:
+            self.folder.incoming.discard(transfer)
+            with contextlib.suppress(EdgeTsadError):  # recovery will find it where it stopped
+                state = self.folder.load()
+                if state.phase == "trial":  # the slot could not be switched
+                    state = self._move(state, state.returned(str(e), self.clock.now()))
+                else:
+                    state = self._move(state, state.refused(str(e), self.clock.now()))
+                self.folder.sweep(state)
+            raise
+
+    def _recover(self) -> State:
+        """As :meth:`recover`, for who holds the lock."""
+        folder = self.folder
+        state, slot = folder.load(), folder.slot.read()
+        found = recover(state, slot, folder.store.sound, self.clock.now())
+        if found is not state or slot != found.serving:
+            found = self._move(state, found)
+        folder.sweep(found)
+        return found
+
+    def _move(self, old: State, new: State) -> State:
+        """Write ``new``, then let the slot follow."""
+        try:
+            if new is not old:
+                self.folder.save(new)
+        except EdgeTsadError:
+            if old.phase == "trial" and new.serving == old.current:
+                self.folder.slot.switch(new.serving)  # the safe side, whatever else fails
+            raise
+        if self.folder.slot.read() != new.serving:
+            self.folder.slot.switch(new.serving)
+        return new
+
+
+def release_of(bundle: Bundle, transfer: str) -> Release:
+    """What is remembered of a bundle."""
+    m = bundle.manifest
+    return Release(bundle.digest, transfer, m.name, m.version, m.counter, m.minimum_counter)
+
+
+def find(state: State, to: str) -> Release:
+    """The committed bundle of a version or digest; the one before the current where ``to`` is "".
+
+    Raises:
+        BundleError: there is none, or several.
+    """
+    if not to:
+        digests = [release.digest for release in state.committed]
+        earlier = state.committed[: digests.index(state.current)] if state.current else ()
+        allowed = [release for release in earlier if state.allows(release)]
+        if not allowed:
+            raise BundleError("no earlier bundle was committed here that may be returned to")
+        return allowed[-1]
+    found = [r for r in state.committed if to in (r.version, r.label) or r.digest.startswith(to)]
+    if len(found) != 1:
+        known = ", ".join(f"{r.label} ({r.digest[:12]})" for r in state.committed) or "none"
+        number = "none of" if not found else "more than one of"
+        raise BundleError(f"{to!r} is {number} the bundles committed here: {known}")
+    return found[0]

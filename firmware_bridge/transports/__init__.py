@@ -1,0 +1,1 @@
+"""Ways to a gateway, one file each."""

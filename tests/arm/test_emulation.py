@@ -1,0 +1,119 @@
+"""Building emulated systems: the cache is whole or empty, and failures are sentences."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import private_apt
+import pytest
+from emulation import EmulationError, UnavailableError, cached, emulated
+from private_apt import run_step
+from systems import RUNTIMES, SYSTEMS
+
+from edge_tsad.registry import BACKENDS
+
+SCRIPTS = Path(__file__).parents[2] / "scripts" / "arm"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGE_TSAD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_what_was_made_is_used_again_until_an_input_changes() -> None:
+    made: list[Path] = []
+
+    def make(folder: Path) -> None:
+        made.append(folder)
+        (folder / "file").write_text("x")
+
+    first = cached("thing", ["a"], make)
+    assert cached("thing", ["a"], make) == first
+    assert len(made) == 1
+    assert cached("thing", ["b"], make) != first
+    assert (first / "file").read_text() == "x"
+
+
+def test_what_failed_leaves_nothing(cache: Path) -> None:
+    def make(folder: Path) -> None:
+        (folder / "half").write_text("x")
+        raise EmulationError("no network")
+
+    with pytest.raises(EmulationError, match="no network"):
+        cached("thing", [], make)
+    assert not [path for path in cache.iterdir() if path.is_dir()]
+
+
+def test_a_cache_that_cannot_be_written_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EDGE_TSAD_CACHE", str(tmp_path / "file"))
+    with pytest.raises(EmulationError, match="EDGE_TSAD_CACHE"):
+        cached("thing", [], lambda folder: None)
+
+
+def test_unknown_systems_and_runtimes_are_named() -> None:
+    with pytest.raises(EmulationError, match="bookworm-aarch64"):
+        emulated("vax")
+    with pytest.raises(EmulationError, match="only tflite-runtime"):
+        emulated("bookworm-armv7l", ["litert"])
+
+
+def test_a_machine_without_apt_is_told_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda tool: None)
+    with pytest.raises(UnavailableError, match="apt-get"):
+        emulated("trixie-aarch64")
+
+
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "",
+        "x://mirror/ubuntu jammy main Ubuntu Packages",
+        "x://mirror/d bookworm contrib Debian Packages",
+    ],
+)
+def test_a_machine_without_a_debian_archive_is_told(
+    listed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(private_apt, "run_step", lambda *_, **__: listed)
+    with pytest.raises(UnavailableError, match=r"sources\.list\.d"):
+        private_apt._mirror()
+
+
+def test_the_archive_is_that_of_the_machines_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = (
+        "x://other/debian bookworm main Raspberry Pi Foundation Packages\n"
+        "x://mirror/debian bookworm main Debian Packages\n"
+        "x://mirror/debian bookworm main Debian Translations\n"
+    )
+    monkeypatch.setattr(private_apt, "run_step", lambda *_, **__: listed)
+    assert private_apt._mirror() == "x://mirror/debian"
+
+
+def test_a_step_that_fails_or_hangs_is_a_sentence() -> None:
+    with pytest.raises(EmulationError, match=r"stop: failed \(because\)"):
+        run_step("stop", [sys.executable, "-c", "raise SystemExit('because')"], timeout_s=20)
+    with pytest.raises(EmulationError, match="wait: took more than"):
+        run_step("wait", [sys.executable, "-c", "import time; time.sleep(60)"], timeout_s=0.2)
+
+
+def test_every_runtime_is_a_backend_with_pins() -> None:
+    assert set(RUNTIMES) == set(BACKENDS)
+    for system in SYSTEMS.values():
+        assert set(system.runtimes) <= set(RUNTIMES)
+        assert system.cpu != "max", "it has instructions that no gateway has"
+    for runtime in RUNTIMES.values():
+        pins = (SCRIPTS.parents[1] / "constraints" / runtime.pins).read_text()
+        assert f"{runtime.distribution}==" in pins
+
+
+def test_no_address_is_written_down() -> None:
+    for path in SCRIPTS.glob("*.py"):
+        assert "://" not in path.read_text(), path

@@ -1,0 +1,144 @@
+"""Signed bundles of a few kilobytes with a real graph, and gateways in temporary folders."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from oracles import tiny_bundle
+
+from edge_tsad.bundle import Bundle, GoldenWindows, Listed, open_bundle, parse_bundle
+from edge_tsad.bundle.container import pack
+from edge_tsad.keys import SigningKey
+from edge_tsad.signing import KeySet, sign_keys, sign_manifest
+from edge_tsad.types import Channel, Now
+from firmware_bridge.device import Device
+from firmware_bridge.points import unwatched
+
+KEY = SigningKey.new()
+FOREIGN = SigningKey.new()
+TRUSTED = sign_keys(KeySet(1, (KEY.public("release"),)), KEY)
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A bundle file."""
+
+    data: bytes
+
+    @property
+    def transfer(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+    @property
+    def bundle(self) -> Bundle:
+        return parse_bundle(self.data, "made")
+
+    @property
+    def digest(self) -> str:
+        return self.bundle.digest
+
+    def write(self, path: Path) -> Path:
+        path.write_bytes(self.data)
+        return path
+
+
+@functools.cache
+def base() -> Bundle:
+    with tempfile.TemporaryDirectory() as folder:
+        return open_bundle(tiny_bundle.make(Path(folder)))
+
+
+@functools.cache
+def release(
+    counter: int,
+    minimum: int = 0,
+    *,
+    name: str = "tiny",
+    key: SigningKey | None = KEY,
+    channels: tuple[Channel, ...] = tiny_bundle.CHANNELS,
+    golden_shift: float = 0.0,
+    padding: int = 0,
+) -> Made:
+    """Version 1.<counter> of a bundle; ``golden_shift`` makes its self-test fail."""
+    manifest = base().manifest
+    files = {entry.path: base().read(entry.path) for entry in manifest.listed()}
+    golden = GoldenWindows.from_bytes(files["golden.npz"], manifest)
+    shifted = GoldenWindows(golden.window, golden.observed, golden.score + np.float32(golden_shift))
+    files["golden.npz"] = shifted.to_bytes()
+    files["card.md"] = b"# Tiny\n" + bytes(range(256)) * (padding // 256)
+    changed = dataclasses.replace(
+        manifest,
+        name=name,
+        version=f"1.{counter}",
+        counter=counter,
+        minimum_counter=minimum,
+        channels=channels,
+        golden=dataclasses.replace(
+            manifest.golden, **dataclasses.asdict(Listed.of("golden.npz", files["golden.npz"]))
+        ),
+        card=Listed.of("card.md", files["card.md"]),
+    )
+    members = {**files, "manifest.json": changed.to_json()}
+    if key is not None:
+        members["manifest.sig"] = sign_manifest(members["manifest.json"], key)
+    return Made(pack(members))
+
+
+class HandClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.monotonic_s, self.boot = 100.0, 1
+
+    def now(self) -> Now:
+        wall_ns = int((self.boot * 1e6 + self.monotonic_s) * 1e9)
+        return Now(self.monotonic_s, wall_ns, f"boot-{self.boot}", synchronised=False)
+
+    def reboot(self) -> None:
+        self.boot += 1
+        self.monotonic_s = 1.0
+
+
+def passes(path: Path) -> str:
+    """A self-test that only looks whether there is a bundle."""
+    return f"{open_bundle(path).manifest.golden.count} golden windows passed"
+
+
+def prepare(root: Path, settings: str = "reserve_mb = 0\n") -> Path:
+    """The folder of an agent whose owner trusts KEY."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "trusted.json").write_bytes(TRUSTED)
+    (root / "agent.toml").write_text(settings)
+    return root
+
+
+def device(
+    root: Path,
+    clock: HandClock | None = None,
+    tester: Callable[[Path], str] = passes,
+    witness: Callable[[str], None] = unwatched,
+) -> Device:
+    return Device(root, clock or HandClock(), tester, witness)
+
+
+def bring(to: Device, made: Made, trial_s: float | None = None) -> None:
+    """Upload in one piece and install."""
+    offset = to.offset(made.transfer, len(made.data))
+    if offset < len(made.data):
+        to.receive(made.transfer, offset, made.data[offset:])
+    to.install(made.transfer, trial_s)
+
+
+def serves(root: Path) -> str:
+    """Digest of the bundle that a runtime would open now, read without any of the agent's code.
+
+    Empty where there is none; a link to nothing or a damaged bundle is an error.
+    """
+    link = root / "active.tsad"
+    return open_bundle(link).digest if link.is_symlink() else ""

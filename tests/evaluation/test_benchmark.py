@@ -1,0 +1,220 @@
+import csv
+import json
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from oracles.toy_candidate import Broken, Distance, planted, write_set
+
+from edge_tsad.cli.bench import command
+from edge_tsad.errors import ConfigError, DataError
+from edge_tsad.evaluation.benchmark import Benchmark, Settings
+from edge_tsad.evaluation.ledger import MOST, Ledger
+from edge_tsad.evaluation.report import last_line, markdown, write_csv
+from edge_tsad.evaluation.sets import LabelledSet
+from edge_tsad.evaluation.shipped import choose_candidates
+from edge_tsad.evaluation.store import Store
+from edge_tsad.evaluation.summary import difference, totals
+
+
+def toys(count=3, **facts):
+    return LabelledSet("toys", tuple(planted(f"s{i}", seed=i, **facts) for i in range(count)))
+
+
+def stripped(records):
+    timed = ("fit_s", "points_per_s")
+    return [{k: v for k, v in record.items() if k not in timed} for record in records]
+
+
+def test_results_are_kept_and_found_again(tmp_path):
+    first, second = Distance(), Distance()
+    settings = Settings(seeds=(0, 1))
+    records = Benchmark(toys(), [first], settings, tmp_path).run()
+    told = []
+    again = Benchmark(toys(), [second], settings, tmp_path).run(lambda *p: told.append(p))
+    assert again == records
+    assert len(records) == 6
+    assert len(first.seen) == 6
+    assert not second.seen
+    assert not told
+
+
+def test_a_result_is_used_only_for_the_very_same_task(tmp_path):
+    base = Benchmark(toys(1), [Distance()], Settings(), tmp_path).tasks[0].key
+    other = toys(1)
+    other.series[0].values[3] += 1
+    keys = {
+        base,
+        Benchmark(other, [Distance()], Settings(), tmp_path).tasks[0].key,
+        Benchmark(toys(1), [Broken("nan")], Settings(seeds=(2,)), tmp_path).tasks[0].key,
+        Benchmark(toys(1), [Distance()], Settings(board=True), tmp_path).tasks[0].key,
+        Benchmark(toys(1), [Distance()], Settings(timeout_s=9), tmp_path).tasks[0].key,
+    }
+    assert len(keys) == 5
+    assert Benchmark(toys(1), [Distance()], Settings(jobs=2), tmp_path).tasks[0].key == base
+
+
+def test_a_line_that_a_kill_cut_short_is_computed_again(tmp_path):
+    records = Benchmark(toys(), [Distance()], Settings(), tmp_path).run()
+    path = tmp_path / "results.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40])
+    again = Benchmark(toys(), [Distance()], Settings(), tmp_path).run()
+    assert stripped(again) == stripped(records)
+    assert len(path.read_text().splitlines()) == 3
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+    path.write_bytes(b"nonsense\n" + whole)
+    with pytest.raises(DataError, match="line 1 is no result"):
+        Store(path)
+
+
+def test_a_run_that_was_killed_goes_on(tmp_path):
+    pytest.importorskip("aeon")
+    names = [f"s{i}" for i in range(5)]
+    path = write_set(tmp_path, "toys", [planted(name, seed=i) for i, name in enumerate(names)])
+    out = tmp_path / "out"
+    arguments = [str(path), "--detector", "kmeans-ad", "--out", str(out)]
+    call = "from edge_tsad.cli.bench import command; command()"
+    process = subprocess.Popen([sys.executable, "-c", call, *arguments], stderr=subprocess.DEVNULL)
+    results = out / "results.jsonl"
+    while not results.exists() and process.poll() is None:
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    kept = results.read_text().splitlines()
+    done = CliRunner().invoke(command, arguments)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[-1].endswith("n=5")
+    lines = results.read_text().splitlines()
+    assert len(lines) == 5
+    assert lines[: len(kept) - 1] == kept[:-1]
+    assert sorted(json.loads(line)["series"] for line in lines) == names
+
+
+def test_workers_give_what_one_process_gives_and_a_dead_one_is_a_miss(tmp_path):
+    alone = Benchmark(toys(2), [Distance()], Settings(), tmp_path / "1").run()
+    settings = Settings(jobs=2)
+    both = [Distance(), Broken("dies")]
+    records = Benchmark(toys(2), both, settings, tmp_path / "2").run()
+    assert stripped(r for r in records if r["candidate"] == "distance") == stripped(alone)
+    dead = [record for record in records if record["candidate"] == "dies"]
+    assert [record["status"] for record in dead] == ["miss", "miss"]
+    assert "its process ended" in dead[0]["reason"]
+
+
+def test_totals_count_misses_and_intervals_are_over_recordings(tmp_path):
+    chosen = LabelledSet("toys", (*toys(3).series, planted("t", recording="s0")))
+    records = Benchmark(chosen, [Distance(), Broken("raises")], Settings(), tmp_path).run()
+    mine, broken = totals(records)
+    assert mine.means["acc1"].value == 1
+    assert mine.means["vus_pr"].low <= mine.means["vus_pr"].value <= mine.means["vus_pr"].high
+    assert (mine.series, mine.misses, broken.series, broken.misses) == (4, 0, 4, 4)
+    assert broken.means["acc1"].value == 0
+    gap = difference(records, "distance", "raises", "vus_pr")
+    assert gap.value == pytest.approx(mine.means["vus_pr"].value)
+    assert gap.low > 0
+    assert mine.alarms.stated == 4
+    assert difference(records, "distance", "nobody", "acc1") is None
+
+
+def test_paired_differences_are_taken_series_by_series():
+    def record(candidate, series, value):
+        facts = {"candidate": candidate, "series": series, "recording": series, "seed": 0}
+        return facts | {"acc1": value, "vus_pr": value, "status": "ok"}
+
+    names = [f"s{i}" for i in range(30)]
+    values = np.linspace(0.1, 0.7, 30)
+    pairs = zip(names, values, strict=True)
+    records = [r for s, v in pairs for r in (record("a", s, v + 0.2), record("b", s, v))]
+    gap = difference(records, "a", "b", "vus_pr")
+    assert gap.low == pytest.approx(0.2)
+    assert gap.high == pytest.approx(0.2)
+
+
+def test_reports_hold_every_section_and_end_with_one_line(tmp_path):
+    empty = planted("normal")
+    empty.labels[:] = 0
+    chosen = LabelledSet("toys", (*toys(2).series, empty))
+    candidates = [Distance(), Broken("nan")]
+    records = Benchmark(chosen, candidates, Settings((0, 1), board=True), tmp_path).run()
+    text = markdown("Toys", records, {"x": "has no regions"}, ["- a note"])
+    assert text.splitlines()[-1] == last_line(records)
+    assert last_line(records).startswith("Acc@1 1.000 VUS-PR 0.")
+    assert last_line(records).endswith(" n=2")
+    for word in ("Accuracy", "Seeds", "Alarms", "Cost", "board", "Misses", "Left out: 1 series"):
+        assert f"## {word}" in text or word in text
+    assert "1 series with nothing to find" in text
+    assert "oracle threshold" in text
+    write_csv(tmp_path / "r.csv", records)
+    with (tmp_path / "r.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == len(records)
+
+
+def test_the_ledger_enters_a_run_once_and_refuses_the_sixth(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.csv")
+    for number in range(MOST):
+        ledger.begin("toys", f"d{number}", 3, "coad")
+    ledger.begin("toys", "d0", 3, "coad")
+    ledger.begin("others", "d0", 3, "coad")
+    ledger.finish("toys", "d0", 3, "coad", {"coad.acc1": 0.5})
+    rows = ledger.rows()
+    assert len(rows) == MOST + 2
+    assert rows[-1]["figures"] == "coad.acc1=0.5000"
+    assert rows[-1]["date"].endswith("+00:00")
+    with pytest.raises(ConfigError, match="has been run 5 times"):
+        ledger.begin("toys", "new", 3, "coad")
+
+
+def test_a_reported_half_is_entered_before_anything_is_shown(tmp_path):
+    pytest.importorskip("aeon")
+    path = write_set(tmp_path, "toys", [planted("a", half="report"), planted("b", half="tune")])
+    ledger = tmp_path / "ledger.csv"
+    arguments = [str(path), "--detector", "kmeans-ad", "--out", str(tmp_path / "out")]
+    arguments += ["--ledger", str(ledger)]
+    tuned = CliRunner().invoke(command, arguments)
+    assert tuned.exit_code == 0, tuned.output
+    assert "VUS-PR" in tuned.stderr
+    assert not ledger.exists()
+    reported = CliRunner().invoke(command, [*arguments, "--half", "report"])
+    assert reported.exit_code == 0, reported.output
+    assert "VUS-PR" not in reported.stderr
+    assert [row["event"] for row in Ledger(ledger).rows()] == ["begin", "end"]
+    assert "kmeans-ad.vus_pr=0." in Ledger(ledger).rows()[1]["figures"]
+
+
+def test_a_report_names_no_path_of_the_machine(tmp_path):
+    pytest.importorskip("aeon")
+    path = write_set(tmp_path, "toys", [planted("a")])
+    out = tmp_path / "out"
+    done = CliRunner().invoke(command, [str(path), "--detector", "kmeans-ad", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    report = (out / "report.md").read_text()
+    assert str(tmp_path) not in report
+    assert report.splitlines()[-1] == done.stdout.splitlines()[-1]
+    assert (out / "results.csv").exists()
+
+
+def test_candidates_are_chosen_by_name():
+    names = [c.name for c in choose_candidates(["coad"], peers=True)]
+    assert names[0] == "coad"
+    assert {"matrix-profile", "kmeans-ad"} <= set(names)
+    variants = choose_candidates(["coad"], encoders=["conv", "gru"], options=["steps=3", "x=y"])
+    assert [c.name for c in variants] == [
+        "coad[steps=3,x=y,encoder=conv]",
+        "coad[steps=3,x=y,encoder=gru]",
+    ]
+    with pytest.raises(ConfigError, match="'nobody' is unknown"):
+        choose_candidates(["nobody"])
+    with pytest.raises(ConfigError, match="is not KEY=VALUE"):
+        choose_candidates(["coad"], options=["steps"])
+    with pytest.raises(ConfigError, match="none is named"):
+        choose_candidates([])
+
+
+def test_help_shows_an_example():
+    text = CliRunner().invoke(command, ["--help"]).output
+    assert "Example:" in text
+    assert "edge-tsad bench UCR" in text

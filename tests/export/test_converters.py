@@ -1,0 +1,150 @@
+"""Conversion and quantization: what is in a file, and what must not be."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from oracles import toy_files
+
+from edge_tsad.errors import ConfigError, ExportError
+from edge_tsad.registry import BACKENDS, EXPORTERS
+from export.base import Graph, converting, require
+from export.quantize import SCHEMES, scheme_named
+from export.verify import run
+
+FORMATS = tuple(EXPORTERS)
+BACKEND = {"onnx": "onnxruntime", "tflite": "litert"}
+
+
+def outputs(data, kind, windows):
+    return run(BACKENDS[BACKEND[kind]](data), windows)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+class TestEveryFormat:
+    def test_has_every_scheme_and_a_backend(self, kind):
+        exporter = EXPORTERS[kind]()
+        assert exporter.format == kind
+        assert set(exporter.schemes) == set(SCHEMES)
+        for name in exporter.runtimes:
+            assert kind in BACKENDS[name].formats
+
+    def test_float_file_is_exact_on_masked_windows_too(self, kind):
+        windows = toy_files.anomalous()
+        truth = Graph(toy_files.detector())(*map(_tensor, (windows.window, windows.observed)))
+        for name, values in outputs(toy_files.file(kind), kind, windows).items():
+            assert np.allclose(values, truth[name].numpy(), rtol=1e-5, atol=1e-4)
+
+    def test_quantized_file_is_smaller_and_near(self, kind):
+        windows = toy_files.normal()
+        small, whole = toy_files.file(kind, "dynamic"), toy_files.file(kind)
+        assert len(small) < 0.7 * len(whole)
+        near, exact = (outputs(data, kind, windows)["score"] for data in (small, whole))
+        assert 1e-4 < np.abs(near - exact).max() < 0.05
+
+    @pytest.mark.parametrize("scheme", SCHEMES)
+    def test_says_nothing_about_where_it_was_made(self, kind, scheme):
+        data = toy_files.file(kind, scheme)
+        root = str(Path(__file__).parents[2])
+        for secret in (
+            root, str(Path.home()), sys.prefix, "site-packages", ".py", "Traceback", "oracles",
+            "ToyDetector", "torch.nn", "stack_trace", platform.node(), getpass.getuser() + "@",
+        ):  # fmt: skip
+            assert secret.encode() not in data
+
+    def test_equal_detectors_give_equal_files(self, kind):
+        exporter = EXPORTERS[kind]()
+        again = exporter.convert(toy_files.detector())
+        for scheme in SCHEMES:
+            data = exporter.quantize(again, scheme, toy_files.normal())
+            assert data == toy_files.file(kind, scheme)
+
+    def test_leaves_the_detector_as_it_was(self, kind):
+        assert all(p.requires_grad for p in toy_files.detector().parameters())
+        assert toy_files.original(kind)
+        assert all(p.requires_grad for p in toy_files.detector().parameters())
+
+    def test_converters_say_nothing(self, kind, capfd, monkeypatch):
+        exporter = EXPORTERS[kind]()
+        data = exporter.quantize(toy_files.original(kind), "dynamic", toy_files.normal())
+        assert data
+        assert capfd.readouterr() == ("", "")
+
+    def test_an_unknown_scheme_is_refused(self, kind):
+        with pytest.raises(ExportError, match="'int3' is not available"):
+            EXPORTERS[kind]().quantize(toy_files.original(kind), "int3", toy_files.normal())
+
+    def test_a_missing_converter_is_named(self, kind, monkeypatch):
+        missing = {"onnx": "onnxscript", "tflite": "litert_torch"}[kind]
+        monkeypatch.setitem(sys.modules, missing, None)
+        with pytest.raises(ExportError, match=r'pip install "edge-tsad\[export\]"'):
+            EXPORTERS[kind]().convert(toy_files.detector())
+
+
+def _tensor(array):
+    import torch
+
+    return torch.from_numpy(array)
+
+
+def test_onnx_takes_any_batch_but_a_dynamically_quantized_file_one():
+    """There the runtime takes an activation's range over the batch: neighbours would matter."""
+    kind = BACKENDS["onnxruntime"]
+    assert kind(toy_files.file("onnx")).max_batch > 1
+    assert kind(toy_files.file("onnx", "dynamic")).max_batch == 1
+
+
+def test_large_fully_connected_layers_have_one_scale_per_tensor():
+    """With one per channel tflite-runtime computes something else; small layers stay float."""
+    from ai_edge_litert.tools import flatbuffer_utils as flatbuffers
+
+    tree = flatbuffers.read_model_from_bytearray(bytearray(toy_files.file("tflite", "dynamic")))
+    tensors = tree.subgraphs[0].tensors
+    scales = [t.quantization.scale for t in tensors if t.type == 9]  # int8
+    assert len(scales) == 2
+    assert all(len(scale) == 1 for scale in scales)
+
+
+def test_onnx_stores_equal_weights_once():
+    import onnx
+
+    graph = onnx.load_model_from_string(toy_files.file("onnx")).graph
+    stored = [(t.data_type, tuple(t.dims), t.raw_data) for t in graph.initializer]
+    assert len(stored) == len(set(stored))
+
+
+class TestConverting:
+    def test_hides_what_is_written_and_keeps_the_cause(self, capfd):
+        wanted = r"^onnx: .*\(ValueError: no such op\)"
+        with pytest.raises(ExportError, match=wanted) as caught, converting("onnx"):
+            print("chatter")  # noqa: T201
+            raise ValueError("no such op\nand a long story")
+        assert isinstance(caught.value.__cause__, ValueError)
+        assert capfd.readouterr() == ("", "")
+
+    def test_passes_on_errors_of_this_program(self):
+        with pytest.raises(ConfigError, match="mine"), converting("onnx"):
+            raise ConfigError("mine")
+
+    def test_writing_works_again_afterwards(self, capfd):
+        with converting("onnx"):
+            pass
+        print("back", file=sys.stderr)  # noqa: T201
+        assert capfd.readouterr().err == "back\n"
+
+
+def test_a_missing_module_is_named_with_its_extra():
+    with pytest.raises(
+        ExportError, match=r'no_such_module is not installed .*"edge-tsad\[export\]"'
+    ):
+        require("no_such_module.inner")
+
+
+def test_an_unknown_scheme_lists_the_known_ones():
+    with pytest.raises(ExportError, match="'int3' is unknown; known are none, dynamic"):
+        scheme_named("int3")
