@@ -88,13 +88,16 @@ class Bench:
         """What a file is called."""
         return f"{self.model.detector.name}-{scheme.label}.{exporter.format}"
 
-    def quantized(self, original: bytes, exporter: Exporter, scheme: Scheme) -> Exported:
+    def quantized(
+        self, label: str, original: bytes, exporter: Exporter, scheme: Scheme
+    ) -> Exported:
         """The file of ``scheme``, or where that is refused the one of the scheme instead of it.
+
+        Both are called ``label``; the entry's scheme says which it is.
 
         Raises:
             ExportError: the last of them was refused.
         """
-        label = self.label(exporter, scheme)
         data = exporter.quantize(original, scheme.name, self.reference.windows)
         try:
             return self.finish(label, data, exporter, scheme)
@@ -102,7 +105,7 @@ class Bench:
             if not scheme.instead:
                 raise
             logger.warning("%s; taking %r instead of %r", error, scheme.instead, scheme.name)
-            return self.quantized(original, exporter, SCHEMES[scheme.instead])
+            return self.quantized(label, original, exporter, SCHEMES[scheme.instead])
 
     def finish(self, label: str, data: bytes, exporter: Exporter, scheme: Scheme) -> Exported:
         """Verify one file and give it its tail and bounds."""
@@ -112,6 +115,7 @@ class Bench:
             self.model.calibration,
             self.model.policy,
             self.seed,
+            shortfall=self.model.tail.shortfall,
             detector=reference.outputs["score"],
             file=checked.outputs["score"],
         )
@@ -172,7 +176,7 @@ def _make(
         original = exporter.convert(bench.model.detector)
         for scheme in schemes:
             tell(f"verifying {bench.label(exporter, scheme)}")
-            made.append(bench.quantized(original, exporter, scheme))
+            made.append(bench.quantized(bench.label(exporter, scheme), original, exporter, scheme))
     return made
 
 

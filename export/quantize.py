@@ -47,7 +47,7 @@ SCHEMES = {
         # Quantized activations cost most where the normal is nearly free of noise and the unit
         # small; weights alone then keep the size, and on nets this small the speed is the same.
         Scheme("dynamic", "int8", 0.10, False, 0.05, 0.01, instead="weights"),
-        Scheme("weights", "int8", 0.10, False, 0.05, 0.01),
+        Scheme("weights", "int8w", 0.10, False, 0.05, 0.01),
     )
 }
 

@@ -55,6 +55,7 @@ def file_tail(
     policy: PolicySettings,
     seed: int,
     *,
+    shortfall: int,
     detector: FloatArray,
     file: FloatArray,
 ) -> Tail:
@@ -64,8 +65,10 @@ def file_tail(
         calibration: cross-fitted scores f32[n] of the history's blocks.
         policy: how scores become alerts.
         seed: of the bootstrap.
+        shortfall: points of history that were lacking for cross-fitting.
         detector: scores of some windows in torch.
         file: the file's scores of the same windows.
     """
     change = ScoreMap(detector.ravel(), file.ravel())
-    return fit_tail([change(block) for block in calibration], policy, seed)
+    blocks = [change(block) for block in calibration]
+    return fit_tail(blocks, policy, seed, shortfall=shortfall)

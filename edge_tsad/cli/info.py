@@ -85,8 +85,15 @@ def identity(facts: dict[str, Json]) -> dict[str, str]:
 
 def settings(values: dict[str, Json]) -> str:
     """A flat table as ``key=value`` words."""
-    words = (f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items())
+    words = (f"{key}={short(value)}" for key, value in values.items())
     return " ".join(words)
+
+
+def short(value: Json) -> str:
+    """JSON, but three digits of a number are enough for a person."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return json.dumps(value, ensure_ascii=False)
 
 
 def channels(rows: list[dict[str, Json]]) -> list[str]:

@@ -106,10 +106,11 @@ class CMDML(Detector):
     def forward(self, window: Tensor, observed: Tensor) -> dict[str, Tensor]:
         """Scores a batch; the arrays are those of the table in ``edge_tsad.types``.
 
-        ``score`` = 0.3 z/q_z + D + [A − 1]₊ (``FUSION``): the turn of the direction, the distance
-        to the nearest class and the amplitude, each in units of what history rarely exceeds. A
-        patch has the mean of the values of the stretches that cover it. ``channel_score`` divides
-        the score in proportion to the channels' D and A; a direction belongs to all of them.
+        ``score`` = 0.3 z (1/q − 1) + D + [A − 1]₊ (``FUSION``): the turn of the direction, the
+        distance to the nearest class and the amplitude, each in units of what history rarely
+        exceeds. A patch has the mean of the values of the stretches that cover it.
+        ``channel_score`` divides the score in proportion to the channels' D and A; a direction
+        belongs to all of them.
         """
         x = bridge(self.rescale(window), observed)
         embedded = self.space.embed(x, observed)
@@ -117,7 +118,7 @@ class CMDML(Detector):
         distance = self.distance(embedded, self.space.nearest(embedded.consensus))
         distance = self.over_patches(distance, embedded.weight, width - 1)
         found = self.directions(embedded)
-        turned = (1 - self.alignment(found.vector)) / self.direction_level * self.certainty(found)
+        turned = self.turn(found) * self.certainty(found)
         turned = self.over_patches(turned.unsqueeze(1), found.weight.unsqueeze(1), 2 * width - 2)
         has_data = (patches_of(observed).amax(dim=(2, 3)) > 0).to(x.dtype).unsqueeze(1)
         parts = _over_points(distance * has_data)
@@ -173,6 +174,14 @@ class CMDML(Detector):
         """How much a direction counts: 0…1, f32[B, Q]."""
         return _ramp(found.gap, EIGENGAP) * _ramp(found.variance / self.motion, STILL)
 
+    def turn(self, found: Directions) -> Tensor:
+        """The turn z (1/q − 1), z = 1 − max |μᵀv|, f32[B, Q].
+
+        In units of its level q, and the less the nearer q is to 1: where normal directions point
+        anywhere, no direction tells anything.
+        """
+        return (1 - self.alignment(found.vector)) * (1 / self.direction_level - 1)
+
     def alignment(self, vector: Tensor) -> Tensor:
         """The largest |μ_kᵀv| over k, f32[B, Q]; no sign of v or μ matters."""
         product = torch.sum(vector.unsqueeze(2) * self.means, dim=3)
@@ -191,7 +200,7 @@ class CMDML(Detector):
             [empty.expand(-1, -1, after + before, -1), both, empty.expand(-1, -1, after, -1)], dim=2
         )
         sums = torch.sum(self.covering(both), dim=3)
-        return sums[..., 0] / (sums[..., 1] + WEIGHT_FLOOR)
+        return sums[..., 0] / sums[..., 1].clamp(min=WEIGHT_FLOOR)
 
     @classmethod
     def plan(cls, history: Series, **options: Any) -> Timing:

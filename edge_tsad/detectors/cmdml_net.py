@@ -133,7 +133,7 @@ class MetricSpace(nn.Module):
         covered = patches_of(observed).mean(dim=2).transpose(1, 2).unsqueeze(3)
         weight = (2 * cut(covered).mean(dim=(3, 4)) - 1).clamp(min=0.0)
         total = torch.sum(sources.mean(dim=1) * weight.unsqueeze(3), dim=1)
-        consensus = total / (weight.sum(dim=1).unsqueeze(2) + WEIGHT_FLOOR)
+        consensus = total / weight.sum(dim=1).unsqueeze(2).clamp(min=WEIGHT_FLOOR)
         coarse = samples.reshape(*samples.shape[:3], lags, -1).mean(dim=4)
         return Embedded(sources, weight, consensus, coarse.transpose(1, 2).flatten(2))
 

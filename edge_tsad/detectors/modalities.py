@@ -45,7 +45,7 @@ LENGTH_FLOOR = 1e-8
 
 def unit(x: Tensor) -> Tensor:
     """``x`` f32[..., d] at length 1."""
-    return x * torch.rsqrt(torch.sum(x * x, dim=-1, keepdim=True) + LENGTH_FLOOR)
+    return x * torch.rsqrt(torch.sum(x * x, dim=-1, keepdim=True).clamp(min=LENGTH_FLOOR))
 
 
 class Stretches(nn.Module):

@@ -19,6 +19,7 @@ SQUARINGS = 7
 DEFLATED_SQUARINGS = 2
 TIE_BREAK = 1e-3
 TINY = 1e-20
+"""A lower bound, not a summand: the ONNX exporter takes a summand this small for nothing."""
 
 
 class Principal(NamedTuple):
@@ -56,30 +57,31 @@ class PrincipalDirection(nn.Module):
         """See the class."""
         x = x - x.mean(dim=-2, keepdim=True)
         variance = torch.sum(x * x, dim=(-2, -1))
-        x = x * torch.rsqrt(variance + TINY)[..., None, None]
+        x = x * torch.rsqrt(variance.clamp(min=TINY))[..., None, None]
         gram = torch.matmul(x, x.transpose(-1, -2))
         u = self._dominant(gram)
         projected = torch.sum(x * u.unsqueeze(-1), dim=-2)
         first = torch.sum(projected * projected, dim=-1)
-        direction = projected * torch.rsqrt(first + TINY).unsqueeze(-1)
+        direction = projected * torch.rsqrt(first.clamp(min=TINY)).unsqueeze(-1)
         rest = gram - first[..., None, None] * u.unsqueeze(-1) * u.unsqueeze(-2)
         for _ in range(DEFLATED_SQUARINGS):
             rest = torch.matmul(rest, rest)
         power = torch.sum(rest * rest, dim=(-2, -1))
         for _ in range(DEFLATED_SQUARINGS + 1):
             power = torch.sqrt(power)
-        eigengap = ((first - power) / (first + TINY)).clamp(0.0, 1.0)
+        eigengap = ((first - power) / first.clamp(min=TINY)).clamp(0.0, 1.0)
         return Principal(direction, eigengap, variance / self.rows)
 
     def _dominant(self, gram: Tensor) -> Tensor:
         """The top eigenvector f32[..., w] of ``gram``, length 1 (0 for a zero matrix)."""
         for _ in range(SQUARINGS):
             gram = torch.matmul(gram, gram)
-            gram = gram / (self._diagonal(gram).sum(dim=-1)[..., None, None] + TINY)
+            trace = torch.sum(self._diagonal(gram), dim=-1)
+            gram = gram / trace.clamp(min=TINY)[..., None, None]
         diagonal = self._diagonal(gram) * self.slope
         chosen = (diagonal >= diagonal.amax(dim=-1, keepdim=True)).to(gram.dtype)
         u = torch.sum(gram * chosen.unsqueeze(-2), dim=-1)
-        return u * torch.rsqrt(torch.sum(u * u, dim=-1, keepdim=True) + TINY)
+        return u * torch.rsqrt(torch.sum(u * u, dim=-1, keepdim=True).clamp(min=TINY))
 
     def _diagonal(self, gram: Tensor) -> Tensor:
         return torch.sum(gram * self.identity, dim=-1)

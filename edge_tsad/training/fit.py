@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,7 +95,8 @@ def train(
         raise ConfigError("effort: is for cross-fitting; choose steps instead")
     normal = history.without_anomalies()
     timing = kind.plan(normal, **plan)
-    blocks = 0 if lacking(len(history), BLOCKS, timing.window) else BLOCKS
+    shortfall = lacking(len(history), BLOCKS, timing.window)
+    blocks = 0 if shortfall else BLOCKS
     meter = _Meter(progress, 1 + blocks * BLOCK_EFFORT)
     fitted = kind.fit(normal, timing, seed=seed, progress=meter.of_fit(first=True), **chosen)
     fit_seconds = time.perf_counter() - started
@@ -119,7 +121,7 @@ def train(
         fitted,
         history.channels,
         policy,
-        fit_tail(calibration, policy, seed),
+        fit_tail(calibration, policy, seed, shortfall=shortfall),
         calibration,
         _validation(normal, timing),
         facts,
@@ -149,7 +151,8 @@ def _history_facts(history: Series, normal: Series) -> dict[str, Any]:
     missing = float(np.isnan(history.values).mean())
     labelled = 0 if history.labels is None else int(history.labels.sum())
     return {
-        "history": history.name,
+        # Not the whole path: facts travel in bundles.
+        "history": Path(history.name).name,
         "points": len(history),
         "missing_share": round(missing, 6),
         "labelled_points_left_out": labelled,

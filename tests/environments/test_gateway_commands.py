@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,10 +41,11 @@ def test_run_and_alerts_deliver_an_alert(
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert not gateway.imported() & WORKSTATION
-    alerts = gateway.run("alerts", "--broker", broker, "--json", "--count", "2", "--timeout", "60")
+    alerts = gateway.run("alerts", "--broker", broker, "--json", "--timeout", "5")
     assert not gateway.imported() & WORKSTATION
     kinds = [json.loads(line)["type"] for line in alerts.stdout.splitlines()]
-    assert kinds == ["new", "end"], alerts.stderr
+    assert (kinds[0], kinds[-1]) == ("new", "end"), alerts.stderr
+    assert kinds.count("new") == 1
     assert (
         json.loads((tmp_path / "stats.json").read_text())["streams"]["pump"]["backend"]
         == (RUNTIMES[name])
@@ -86,11 +88,11 @@ def test_a_stop_signal_ends_a_live_run_cleanly(
         "--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--data-dir", str(tmp_path / "data"),
         stdin=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    assert process.stderr is not None
-    assert process.stdin is not None
-    process.stdin.write("0.5\n")
-    process.stdin.flush()
-    process.stderr.readline()
+    deadline = time.monotonic() + 60
+    while "New client connected" not in mosquitto.log():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 0, err

@@ -183,11 +183,11 @@ class MqttSource:
             raise OSError(client.reason or "the connection ended without an answer")
 
     def _on_connect(self, client: Client, _data: Any, _flags: Any, code: Any, _rest: Any) -> None:
-        client.accepted = not code.is_failure
-        client.reason = f"it refuses the connection: {code}" if code.is_failure else ""
-        if client.accepted:
+        if code.is_failure:
+            client.reason = f"it refuses the connection: {code}"
+            client.answered.set()
+        else:
             client.subscribe([(where, 1) for where in self.options.filters])
-        client.answered.set()
 
     def _on_subscribe(
         self, client: Client, _data: Any, _mid: int, codes: list[Any], _rest: Any
@@ -195,6 +195,8 @@ class MqttSource:
         for where, code in zip(self.options.filters, codes, strict=False):
             if code.is_failure:
                 self.complaints.note("REFUSED", f"the broker refuses {where!r}: {code}")
+        client.accepted = True
+        client.answered.set()
 
     def _on_message(self, client: Client, _data: Any, message: MQTTMessage) -> None:
         if message.retain:
