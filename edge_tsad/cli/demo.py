@@ -9,6 +9,7 @@ import click
 
 from edge_tsad.cli.tables import number, pairs
 from edge_tsad.cli.workstation import needs
+from edge_tsad.errors import ConfigError
 
 if TYPE_CHECKING:
     from edge_tsad.demo.story import Outcome
@@ -42,7 +43,10 @@ def command(out: Path, seed: int) -> None:
         from edge_tsad.demo.data import blood_pressure
         from edge_tsad.demo.picture import draw
         from edge_tsad.demo.story import play
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out: {out} cannot be made: {error.strerror}") from error
     outcome = play(blood_pressure(), out, seed, click.echo)
     threshold = next(a["threshold"] for a in outcome.alerts) if outcome.alerts else float("nan")
     draw(outcome, threshold, out / "demo.png")

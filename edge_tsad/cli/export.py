@@ -44,7 +44,8 @@ Examples:
 @click.option("--seed", default=0, show_default=True, help="Of golden windows and distortions.")
 @click.option("--files", type=click.Path(path_type=Path), help="Folder for the model files too.")
 @click.option("--out", type=click.Path(path_type=Path), help="Bundle file.  [NAME-VERSION.tsad]")
-def command(  # noqa: PLR0917 - click passes each option by its name
+def command(
+    *,
     model: Path,
     formats: str,
     quantize: str,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +38,15 @@ Examples:
 @click.option("--key", help="Array of an NPZ file of several series.")
 @click.option("--detector", default="coad", show_default=True, help="Which detector to train.")
 @click.option("--max-delay", help='Longest delay of a score, such as "10m" or "50pt".')
+@click.option("--set", "settings", multiple=True, help="NAME=VALUE of the detector: steps=200, …")
 @click.option("--seed", default=0, show_default=True, help="Of everything drawn at random.")
 @click.option("--out", type=click.Path(path_type=Path), help="Model file.  [DATA's name]")
 def command(
+    *,
     data: Path,
     detector: str,
     max_delay: str | None,
+    settings: tuple[str, ...],
     seed: int,
     out: Path | None,
     **reading: Any,
@@ -50,11 +54,14 @@ def command(
     """Train and save."""
     with needs("train"):
         import edge_tsad.training.fit  # noqa: F401 - fails here if a package is missing
+    options = _options(settings)
     history = read_history(data, **reading)
+    if max_delay is not None:
+        options["max_delay"] = _points(max_delay, history)
     target = out or Path(data.stem).with_suffix(".safetensors")
     if not target.parent.is_dir():
         raise ConfigError(f"--out: the folder {target.parent} does not exist; make it first")
-    model = fit(history, detector, max_delay, seed)
+    model = fit(history, detector, options, seed)
     model.save(target)
     click.echo("\n".join(pairs(_summary(model, target))))
     for warning in model.facts.get("warnings", []):
@@ -105,11 +112,10 @@ def _with_units(series: Series, units: dict[str, str]) -> Series:
     return dataclasses.replace(series, channels=channels)
 
 
-def fit(history: Series, detector: str, max_delay: str | None, seed: int) -> TrainedModel:
+def fit(history: Series, detector: str, options: dict[str, Any], seed: int) -> TrainedModel:
     """Train with a bar on standard error."""
     from edge_tsad.training.fit import train
 
-    options = {} if max_delay is None else {"max_delay": _points(max_delay, history)}
     with progress_bar() as bar:
         task = bar.add_task("training", total=1, note="")
 
@@ -117,6 +123,20 @@ def fit(history: Series, detector: str, max_delay: str | None, seed: int) -> Tra
             bar.update(task, completed=step, total=steps, note=f"loss {loss:.3f}")
 
         return train(history, detector, seed=seed, progress=tell, options=options)
+
+
+def _options(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """``NAME=VALUE`` options as a table; a value that is no JSON is taken as text."""
+    table: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not (name and equals):
+            raise ConfigError(f"--set: {pair!r} is not NAME=VALUE, such as steps=200")
+        try:
+            table[name] = json.loads(text)
+        except ValueError:
+            table[name] = text
+    return table
 
 
 def _points(text: str, history: Series) -> int:
@@ -133,6 +153,7 @@ def _points(text: str, history: Series) -> int:
 
 def _summary(model: TrainedModel, path: Path) -> dict[str, str]:
     timing, facts = model.timing, model.facts
+    missing = float(facts["missing_share"])
     second = timing.step_ns / 1e9 if timing.has_rate else None
 
     def span(points: int) -> str:
@@ -142,6 +163,7 @@ def _summary(model: TrainedModel, path: Path) -> dict[str, str]:
         "model": str(path),
         "detector": f"{model.detector.name}, {number(model.detector.parameter_count())} parameters",
         "period": span(timing.period) if facts.get("period_found") else "none found",
+        "missing": f"{missing:.2%} of the values" if missing else "nothing",
         "window": span(timing.window),
         "delay": span(timing.delay),
         "fitted in": duration(float(facts["seconds"])),
