@@ -85,9 +85,14 @@ def test_a_broker_that_is_down_is_waited_for_and_said_once(
 
 
 def test_ctrl_c_ends_it_with_130_and_no_traceback(mosquitto: Mosquitto) -> None:
-    process = subprocess.Popen(
-        [*COMMAND, "--broker", mosquitto.url], stderr=subprocess.PIPE, text=True
-    )
+    # A shell's background job, as which tests may run, ignores the signal and hands that down.
+    default = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [*COMMAND, "--broker", mosquitto.url], stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, default)
     while "edge-tsad-alerts" not in mosquitto.log():
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
