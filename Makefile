@@ -21,7 +21,7 @@ lint: setup ## Formatting, lint, types and walls
 	.venv/bin/lint-imports
 
 test: lint ## All checks and tests (at most 15 minutes with set-up)
-	$(PYTHON) -m pytest -m "not arm"
+	$(PYTHON) -m pytest -m "not arm" --numprocesses 2 --dist loadfile
 
 test-arm: setup ## Replay a bundle on emulated ARM gateways (minutes; about 1 GB in build/arm)
 	$(PYTHON) -m pytest tests/arm

@@ -1,9 +1,14 @@
-"""What a gateway runs works there: no torch, no pandas, nothing of the workstation's."""
+"""The built wheel is what people install, and what a gateway runs works there.
+
+No torch, no pandas, nothing of the workstation's. One file, because the environments are shared and
+tests of one file run one after another.
+"""
 
 import json
 import signal
 import subprocess
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -122,3 +127,19 @@ def test_doctor_record_and_check_need_nothing_of_the_workstation(
         assert shown in done.stdout
         assert not gateway.imported() & WORKSTATION
     assert (tmp_path / "h.npz").exists()
+
+
+def test_the_wheel_holds_the_three_packages_and_nothing_beside_them(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    tops = {name.split("/")[0] for name in names if ".dist-info/" not in name}
+    assert tops == {"edge_tsad", "export", "firmware_bridge"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_the_installed_entry_point_answers(environment: Callable[[str], Environment]) -> None:
+    script = environment("ort").python.parent / "edge-tsad"
+    shown = subprocess.run([script, "--version"], capture_output=True, text=True, check=True)
+    assert "0.1.0" in shown.stdout
+    shown = subprocess.run([script, "--help"], capture_output=True, text=True, check=True)
+    for command in ("train", "export", "info", "run", "alerts", "demo"):
+        assert command in shown.stdout
