@@ -66,6 +66,7 @@ class Bench:
     golden: GoldenWindows
     level: float
     seed: int
+    threshold: Threshold
 
     @classmethod
     def of(cls, model: TrainedModel, budget: Budget | None, seed: int) -> Bench:
@@ -82,7 +83,7 @@ class Bench:
             threshold=threshold.value,
         )
         golden, level = make_golden(model.detector, normal, seed=seed)
-        return cls(model, reference, golden, level, seed)
+        return cls(model, reference, golden, level, seed, threshold)
 
     def label(self, exporter: Exporter, scheme: Scheme) -> str:
         """What a file is called."""
@@ -221,7 +222,10 @@ def export_bundle(
         raise ExportError(f"{out.parent}: is no folder; make it first")
     bench = Bench.of(model, budget, seed)
     made = _make(bench, exporters, chosen, progress)
-    golden, card = bench.golden.to_bytes(), write_card(model, [file.entry for file in made])
+    golden, card = (
+        bench.golden.to_bytes(),
+        write_card(model, [file.entry for file in made], bench.threshold),
+    )
     manifest = Manifest(
         name=name or model.detector.name,
         version=version,
@@ -243,9 +247,10 @@ def export_bundle(
         outputs=output_tensors(expected="expected" in bench.reference.outputs),
     )
     members = {file.entry.path: file.data for file in made}
-    write_bundle(out, manifest, {**members, "golden.npz": golden, "card.md": card})
     if files_folder is not None:
+        # First, so that a folder that cannot be written to leaves no bundle behind.
         write_files(made, files_folder)
+    write_bundle(out, manifest, {**members, "golden.npz": golden, "card.md": card})
     return manifest
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from edge_tsad.bundle.manifest import ModelFile
+from edge_tsad.runtime.threshold import Threshold
 
 if TYPE_CHECKING:
     from edge_tsad.training.model import TrainedModel
@@ -15,8 +16,11 @@ __all__ = ["write_card"]
 LONG_FACTS = ("loss_curve",)
 
 
-def write_card(model: TrainedModel, files: Sequence[ModelFile]) -> bytes:
-    """The card as UTF-8; holds facts of the training and of each file, never data."""
+def write_card(model: TrainedModel, files: Sequence[ModelFile], threshold: Threshold) -> bytes:
+    """The card as UTF-8; holds facts of the training and of each file, never data.
+
+    ``threshold`` is the one that the files were verified with.
+    """
     timing = model.timing
     rate = f"{timing.step_ns / 1e9:g} s" if timing.has_rate else "unknown (points are counted)"
     lines = [
@@ -30,6 +34,10 @@ def write_card(model: TrainedModel, files: Sequence[ModelFile]) -> bytes:
         "## Training",
         "",
         *(f"- {key.replace('_', ' ')}: {_text(value)}" for key, value in _facts(model)),
+        "",
+        "## Alarms",
+        "",
+        *_alarms(threshold),
         "",
         "## Model files",
         "",
@@ -48,6 +56,25 @@ def write_card(model: TrainedModel, files: Sequence[ModelFile]) -> bytes:
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def _alarms(threshold: Threshold) -> list[str]:
+    """What the alarm rate promises; budgets are chosen on the gateway, this is for the default."""
+    lines = [f"- State: {threshold.state}", f"- Threshold: {threshold.value:.5g}"]
+    if threshold.state == "UNCALIBRATED":
+        lines.append(
+            f"- A fallback, {threshold.margin:.2g} × (highest − median) above the highest score of"
+            " the history; nobody knows its alarm rate"
+        )
+    elif threshold.interval is not None:
+        low, high = (10_000 * bound for bound in threshold.interval)
+        lines.append(
+            f"- Expected openings in 10,000 points: {10_000 * threshold.rate:.3g}"
+            f" (90 % interval {low:.3g} to {high:.3g})"
+        )
+    if threshold.needed_points:
+        lines.append(f"- History lacking for the next better state: {threshold.needed_points:,}")
+    return lines
 
 
 def _facts(model: TrainedModel) -> list[tuple[str, Any]]:

@@ -28,6 +28,8 @@ debian_packages() {
   local missing=()
   PATH="$PATH:/usr/sbin:/sbin" command -v mosquitto >/dev/null || missing+=(mosquitto)
   PATH="$PATH:/usr/sbin:/sbin" command -v sshd >/dev/null || missing+=(openssh-server)
+  # Debian's Python comes without ensurepip, which venv needs.
+  (find_python >/dev/null 2>&1) || missing+=(python3-venv)
   [ ${#missing[@]} -eq 0 ] && return 0
   say "Installing Debian packages: ${missing[*]}"
   if ! { as_root apt-get update -qq && as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >/dev/null; }; then

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -41,7 +42,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print the messages as JSON, one a line.")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many alerts.")
 @click.option("--timeout", type=click.FloatRange(min=0), help="End after so many seconds.")
-@click.option("--client-id", help="Name of the session at the broker.  [one for this host]")
+@click.option("--client-id", help="Name of the session at the broker.  [one for this host and filter]")
 @click.option("--protocol", type=click.Choice(["5", "3.1.1"]), default="5", show_default=True)
 @click.option("--username", default="", help="User at the broker.")
 @click.option("--password-file", default="", help="File whose first line is the password.")
@@ -63,8 +64,11 @@ def command(
     """Print alerts until ``count``, ``timeout`` or Ctrl-C; 1 if ``count`` were not seen in time."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     settings = decode(BrokerConfig, {"url": broker, **connection}, "broker", ConfigError)
-    name = client_id or f"edge-tsad-alerts-{socket.gethostname()}"
-    subscription = AlertSubscription(settings, name, alert_filter(site, device))
+    topic = alert_filter(site, device)
+    # A session keeps every filter it was ever used with, so each filter has its own.
+    default = f"{socket.gethostname()}-{hashlib.sha256(topic.encode()).hexdigest()[:8]}"
+    name = client_id or f"edge-tsad-alerts-{default}"
+    subscription = AlertSubscription(settings, name, topic)
     shown = 0
     for alert in subscription.alerts(timeout, count):
         click.echo(json.dumps(alert, ensure_ascii=False) if as_json else human_line(alert))

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+ARCHIVE_SLACK = 100
+"""Points beside the label within which the UCR archive counts a hit."""
+
 
 @click.command(
     name="demo",
@@ -62,7 +65,7 @@ def summary(outcome: Outcome) -> dict[str, str]:
     spans = [
         (a["onset_index"] + outcome.offset, last[a["id"]]["index"] + outcome.offset) for a in new
     ]
-    slack = manifest.timing.delay
+    slack = ARCHIVE_SLACK
     hits = [s for s in spans if s[0] <= recording.end + slack and s[1] >= recording.begin - slack]
     (stream,) = outcome.stats["streams"].values()
     latency = stream["latency_ms"]

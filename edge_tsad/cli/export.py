@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edge_tsad.bundle.manifest import NAME, VERSION
 from edge_tsad.cli.tables import number, table
 from edge_tsad.cli.workstation import needs, progress_bar
 from edge_tsad.errors import ConfigError
@@ -64,7 +65,13 @@ def command(
         from edge_tsad.training.model import TrainedModel
         from export.build import export_bundle
     name = name or model.stem
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"--name: {name!r} is no plain name of letters, digits, '.', '_' and '-'")
+    if not VERSION.fullmatch(version):
+        raise ConfigError(f"--version: {version!r} is no version such as 1.0.0")
     target = out or Path(f"{name}-{version}.tsad")
+    if target.is_dir():
+        target /= f"{name}-{version}.tsad"
     if not target.parent.is_dir():
         raise ConfigError(f"--out: the folder {target.parent} does not exist; make it first")
     trained = TrainedModel.load(model)

@@ -162,7 +162,7 @@ def _summary(model: TrainedModel, path: Path) -> dict[str, str]:
     return {
         "model": str(path),
         "detector": f"{model.detector.name}, {number(model.detector.parameter_count())} parameters",
-        "period": span(timing.period) if facts.get("period_found") else "none found",
+        "period": span(int(facts["period"])) if facts["period_found"] else "none found",
         "missing": f"{missing:.2%} of the values" if missing else "nothing",
         "window": span(timing.window),
         "delay": span(timing.delay),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ from export.build import export_bundle
 __all__ = ["STREAM", "Outcome", "play"]
 
 STREAM = "blood-pressure"
-SITE, DEVICE = "demo", "gateway-1"
+SITE, DEVICE, DATA = "demo", "gateway-1", "gateway"
 RUNTIME_LIMIT_S = 120.0
 QUIET_S = 3.0
 """How long the subscriber goes on listening after the runtime has ended."""
@@ -99,6 +100,8 @@ def _run(
     running: Broker, bundle: Path, folder: Path, tell: Tell
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """The runtime and a subscriber, each a process of its own."""
+    # What an interrupted demo left unsent is no alert of this one.
+    shutil.rmtree(folder / DATA, ignore_errors=True)
     settings, stats = folder / "gateway.toml", folder / "stats.json"
     settings.write_text(_configuration(running, bundle, folder))
     with _subscriber(running, tell) as alerts:
@@ -150,7 +153,7 @@ def _configuration(running: Broker, bundle: Path, folder: Path) -> str:
 # The gateway of the demo. The broker lives only as long as the demo.
 site = "{SITE}"
 device = "{DEVICE}"
-data_dir = "{(folder / "gateway").resolve()}"
+data_dir = "{(folder / DATA).resolve()}"
 
 [broker]
 url = "{running.url}"

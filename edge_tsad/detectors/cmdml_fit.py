@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from edge_tsad.decode import decode
 from edge_tsad.detectors.base import Progress
 from edge_tsad.detectors.cmdml_history import cluster
 from edge_tsad.detectors.cmdml_net import INPUT_BOUND, CMDMLSettings, MetricSpace
@@ -82,13 +83,9 @@ class FitOptions:
         """The options by name.
 
         Raises:
-            ConfigError: one is unknown or out of range.
+            ConfigError: one is unknown, of another type or out of range.
         """
-        unknown = options.keys() - cls.__dataclass_fields__.keys()
-        if unknown:
-            known = ", ".join(cls.__dataclass_fields__)
-            raise ConfigError(f"cmdml.{min(unknown)}: is no option; known are {known}")
-        return cls(**options)
+        return decode(cls, options, "cmdml", ConfigError)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from edge_tsad.decode import decode
 from edge_tsad.detectors.base import Progress
 from edge_tsad.detectors.missing import as_seen, bridge
 from edge_tsad.errors import ConfigError, DataError
@@ -65,13 +66,9 @@ class FitOptions:
         """The options by name.
 
         Raises:
-            ConfigError: one is unknown or out of range.
+            ConfigError: one is unknown, of another type or out of range.
         """
-        unknown = options.keys() - cls.__dataclass_fields__.keys()
-        if unknown:
-            known = ", ".join(cls.__dataclass_fields__)
-            raise ConfigError(f"coad.{min(unknown)}: is no option; known are {known}")
-        return cls(**options)
+        return decode(cls, options, "coad", ConfigError)
 
     @property
     def shape(self) -> tuple[str, int, int]:

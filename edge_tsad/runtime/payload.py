@@ -121,14 +121,15 @@ def ended(last: Mapping[str, Any], identity: AlertIdentity, why: str) -> bytes:
 def calibration(facts: StreamFacts) -> dict[str, Any]:
     """How far the threshold is to be believed: state, and expected openings in a span.
 
-    ``needed_points`` more points of history would be needed for a calibrated one.
+    UNCALIBRATED nobody knows what to expect. ``needed_points`` more points of history would be
+    needed for a calibrated one.
     """
     threshold = facts.threshold
     words, points = facts.per
     interval = threshold.interval
     return {
         "state": threshold.state,
-        "openings": rounded(threshold.rate * points),
+        "openings": rounded(threshold.rate * points) if known(threshold) else None,
         "interval": None if interval is None else [rounded(bound * points) for bound in interval],
         "per": words,
         "needed_points": threshold.needed_points,
@@ -136,9 +137,15 @@ def calibration(facts: StreamFacts) -> dict[str, Any]:
 
 
 def rarity(facts: StreamFacts, peak: float) -> dict[str, Any]:
-    """Expected openings in a span that would be at least as high as this one."""
+    """Expected openings in a span that would be at least as high as this one, where known."""
     words, points = facts.per
-    return {"openings": rounded(facts.threshold.rarity(peak) * points), "per": words}
+    openings = rounded(facts.threshold.rarity(peak) * points) if known(facts.threshold) else None
+    return {"openings": openings, "per": words}
+
+
+def known(threshold: Threshold) -> bool:
+    """Whether there is a tail to expect anything from."""
+    return threshold.state != "UNCALIBRATED"
 
 
 def attribution(facts: StreamFacts, event: AlertEvent) -> list[dict[str, Any]]:
@@ -172,7 +179,7 @@ def reason(facts: StreamFacts, event: AlertEvent, message: Mapping[str, Any]) ->
     if event.kind == "end":
         words += f" until {message['time'] or f'point {event.index}'}"
     words += f": score {event.peak:.3g} at its peak, threshold {event.threshold:.3g}"
-    if facts.threshold.state != "UNCALIBRATED":
+    if known(facts.threshold):
         words += f" ({how_rare(message['rarity'])})"
     if message["channels"] and message["channels"][0]["share"] > 0:
         words += "; " + blame(message["channels"][0])

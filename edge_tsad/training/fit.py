@@ -36,6 +36,9 @@ VALIDATION_NUMBERS = 1 << 21
 CURVE_POINTS = 50
 """Points of the loss curve that are kept."""
 
+PERIODS_SEEN = 2
+"""Periods that a window should hold; fewer are said."""
+
 MUCH_MISSING = 0.05
 """A share of missing values from which on it is said."""
 
@@ -91,6 +94,9 @@ def train(
     kind: type[Detector] = DETECTORS[detector]
     chosen = dict(options or {})
     plan = {name: chosen.pop(name) for name in PLAN_OPTIONS if name in chosen}
+    for name, value in plan.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(f"{name}: {value!r} is no whole number of points")
     if "effort" in chosen:
         raise ConfigError("effort: is for cross-fitting; choose steps instead")
     normal = history.without_anomalies()
@@ -108,7 +114,7 @@ def train(
     policy = policy_for(timing)
     calibration = cross_fit(normal, timing, fit_part, blocks=BLOCKS, shipped=fitted)
     facts = {
-        **_history_facts(history, normal),
+        **_history_facts(history, normal, timing),
         "seed": seed,
         "parameters": fitted.parameter_count(),
         "options": {**plan, **chosen},
@@ -146,7 +152,16 @@ def _curve(losses: list[float]) -> list[float]:
     return [round(float(part.mean()), 5) for part in parts if len(part)]
 
 
-def _history_facts(history: Series, normal: Series) -> dict[str, Any]:
+def _window_warnings(period: int, window: int) -> list[str]:
+    if PERIODS_SEEN * period <= window:
+        return []
+    return [
+        f"the dominant period of {period} points is long for the window of {window}: what repeats "
+        "is seen in part only; a coarser grid step would show it whole"
+    ]
+
+
+def _history_facts(history: Series, normal: Series, timing: Timing) -> dict[str, Any]:
     period = history_period(normal)
     missing = float(np.isnan(history.values).mean())
     labelled = 0 if history.labels is None else int(history.labels.sum())
@@ -159,7 +174,10 @@ def _history_facts(history: Series, normal: Series) -> dict[str, Any]:
         "period": period.points,
         "period_found": period.found,
         "period_strength": round(period.strength, 4),
-        "warnings": _warnings(history, period.found, missing, labelled),
+        "warnings": [
+            *_warnings(history, period.found, missing, labelled),
+            *_window_warnings(period.points, timing.window),
+        ],
     }
 
 

@@ -23,8 +23,8 @@ REPLAY = Path(__file__).with_name("replay.py")
 TIMEOUT_S = 500
 
 # Largest difference of a score between runtimes, in units of threshold − median normal score.
-TOLERANCE = {"none": 1e-5, "fp16": 1e-5, "static": 0.02, "dynamic": 0.05}
-EXACT = ("none", "fp16")
+TOLERANCE = {"none": 1e-5, "weights": 1e-5, "fp16": 1e-5, "static": 0.02, "dynamic": 0.05}
+EXACT = ("none", "weights", "fp16")
 
 IN_MAKE_TEST = ("trixie-aarch64", "litert")
 PAIRS = [

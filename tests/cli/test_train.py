@@ -64,7 +64,10 @@ def test_an_npz_of_many_series_is_asked_for_its_key(tmp_path: Path) -> None:
         (rows(), ("--unit", "heat=K"), "has no channel 'heat'"),
         (rows(), ("--max-delay", "soon"), "is no duration"),
         (rows(), ("--set", "steps"), "is not NAME=VALUE"),
-        (rows(), ("--set", "stops=3"), "stops"),
+        (rows(), ("--set", "stops=3"), "coad.stops"),
+        (rows(), ("--set", "steps=many"), "coad.steps"),
+        (rows(), ("--set", "width=true"), "coad.width"),
+        (rows(), ("--set", "window=wide"), "window: 'wide' is no whole number"),
         (rows(), ("--step", "0s"), "is no duration"),
     ],
 )
@@ -84,6 +87,8 @@ def test_what_cannot_be_trained_on_is_a_sentence_and_leaves_nothing(
     ("arguments", "sentence"),
     [
         (("export", "{folder}/no.safetensors"), "does not exist"),
+        (("export", "{folder}/junk", "--name", "my pump"), "is no plain name"),
+        (("export", "{folder}/junk", "--version", "new one"), "is no version"),
         (("export", "{folder}/junk"), "is damaged or no model file"),
         (("train", "{folder}/no.csv"), "No such file"),
         (("train", "{folder}/junk", "--out", "{folder}/no/model"), "make it first"),
