@@ -42,7 +42,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print the messages as JSON, one a line.")
 @click.option("--count", type=click.IntRange(min=1), help="End after so many alerts.")
 @click.option("--timeout", type=click.FloatRange(min=0), help="End after so many seconds.")
-@click.option("--client-id", help="Name of the session at the broker.  [one for this host and filter]")
+@click.option("--client-id", help="Name of the session at the broker.  [one for each filter]")
 @click.option("--protocol", type=click.Choice(["5", "3.1.1"]), default="5", show_default=True)
 @click.option("--username", default="", help="User at the broker.")
 @click.option("--password-file", default="", help="File whose first line is the password.")

@@ -49,18 +49,22 @@ class Delivery:
     def tick(self, now: Now) -> None:
         """Take in answers, settle, prune, and send as much as may be in flight."""
         self._take_answers(now)
+        failure = ""
         try:
             self._store(now)
-            self._failing = False
         except sqlite3.Error as e:
-            if not self._failing:
-                log.error("the outbox could not be written: %s; it is tried again", e)
-            self._failing = True
+            failure = f"written: {e}"
         if self.sink.connection != self._connection:
             self._connection = self.sink.connection
             self._in_flight.clear()
-        if self._connection and len(self._in_flight) < WINDOW:
-            self._send(now)
+        try:
+            if self._connection and len(self._in_flight) < WINDOW:
+                self._send(now)
+        except sqlite3.Error as e:
+            failure = failure or f"read: {e}"
+        if failure and not self._failing:
+            log.error("the outbox could not be %s; it is tried again", failure)
+        self._failing = bool(failure)
 
     @property
     def waiting(self) -> bool:

@@ -231,15 +231,23 @@ class Gateway:
         while (arrival := self.arrivals.get(0)) is not None:
             if arrival.batch is not None:
                 self._take(arrival, self.clock.now())
-        if self.sink.connection:
-            self._deliver(STOP_S, lambda: not self.delivery.waiting)
+        self._deliver(
+            STOP_S,
+            lambda: not (self._uncommitted or (self.sink.connection and self.delivery.waiting)),
+        )
+
+    @property
+    def _uncommitted(self) -> bool:
+        return any(worker.uncommitted for worker in self.workers)
 
     def _drain(self) -> None:
         """After the end of all sources: deliver what waits, as far as the broker is there."""
         self._publish(self.clock.now())
         stopped, limit_s = self.arrivals.stop.is_set, self.config.broker.drain_s
         self._deliver(min(CONNECT_S, limit_s), lambda: self.sink.connection or stopped())
-        self._deliver(limit_s, lambda: not self.delivery.waiting or stopped())
+        self._deliver(
+            limit_s, lambda: not (self._uncommitted or self.delivery.waiting) or stopped()
+        )
         if self.delivery.waiting:
             log.warning(
                 "%d alert(s) stay in the outbox %s and are sent by the next run",
@@ -248,10 +256,13 @@ class Gateway:
             )
 
     def _deliver(self, limit_s: float, done: Callable[[], object]) -> None:
-        """Deliver until ``done`` or for ``limit_s``."""
+        """Deliver, and commit what could not be, until ``done`` or for ``limit_s``."""
         now = self.clock.now()
         end_s = now.monotonic_s + limit_s
         while not done() and now.monotonic_s < end_s:
+            if now.monotonic_s >= self._chores_at_s:
+                self._chores_at_s = now.monotonic_s + TICK_S
+                self._retry(now)
             self.sink.tick()
             self.delivery.tick(now)
             time.sleep(0.02)
@@ -259,6 +270,13 @@ class Gateway:
 
     def _close(self) -> None:
         """Save, say good-bye and let go."""
+        self._retry(self.clock.now())
+        for worker in self.workers:
+            if worker.uncommitted:
+                self.errors.append(
+                    f"{worker.facts.stream}: {worker.uncommitted} alert(s) could not be stored in"
+                    f" the outbox {self.outbox.path} and were not sent."
+                )
         self._snapshot()
         for worker in self.workers:
             worker.close(self.clock.now())
@@ -267,6 +285,11 @@ class Gateway:
         self.delivery.tick(self.clock.now())  # acknowledgements that came meanwhile
         self.outbox.close()
         self._lock.close()
+
+    def _retry(self, now: Now) -> None:
+        """Commit what could not be committed before."""
+        for worker in self.workers:
+            worker.retry(now)
 
     def _connect(self) -> MqttSink:
         will = (self._topics.status, payload.pack({"online": False, "reason": "lost"}))

@@ -99,6 +99,15 @@ class HealthReporter:
         """Time passes; what could not be stored is tried again."""
         self._say(self.health.advance(now, live=self.stream.source.live), now)
 
+    def retry(self, now: Now) -> None:
+        """Try again to store what could not be."""
+        self._say([], now)
+
+    @property
+    def uncommitted(self) -> int:
+        """How many messages are not in the outbox yet."""
+        return len(self._uncommitted)
+
     def snapshot(self) -> dict[str, npt.NDArray[Any]]:
         """What was learned."""
         return self.health.snapshot()

@@ -167,7 +167,8 @@ class Resampler:
                 " channels; remove it to start afresh"
             )
         counters = (int(value) for value in state["counters"])
-        self._latest, self._open, self._ahead, self.late, self.rejected = counters
+        self._latest, self._open, _, self.late, self.rejected = counters
+        self._ahead = LATEST_NS  # the clock has gone on: the next `advance` knows
         self._cells.restore(state)
         self._hold.restore(state)
 

@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterator
 from typing import Any
 
-from paho.mqtt.client import MQTTMessage
+from paho.mqtt.client import MQTTMessage, topic_matches_sub
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_tsad.broker import BrokerConfig
@@ -166,7 +166,10 @@ class AlertSubscription:
             self._failure = f"the broker refuses the subscription to {self.topic}: {reasons[0]}"
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
-        self._received.append(message)
+        if topic_matches_sub(self.topic, message.topic):
+            self._received.append(message)
+        else:  # the session was used with a wider filter before
+            client.ack(message.mid, message.qos)
 
     def _on_disconnect(
         self, client: Client, userdata: Any, flags: Any, reason: ReasonCode, rest: Any

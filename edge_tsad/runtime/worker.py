@@ -81,12 +81,14 @@ class StreamWorker:
         self._uncommitted: list[Raised] = []
         self._judged = -(2**63)
         self._begun = False
-        self._snapshot = self._usable(load(snapshot_path))
+        saved = load(snapshot_path)
+        self._snapshot = self._usable(saved)
         if self._snapshot is not None:
             self.reporter.restore(without_prefix(self._snapshot.arrays, HEALTH))
         committed = read_state(outbox.state(self.facts.stream), self.facts.stream)
         self._committed = self._usable(committed)
-        facts = committed.facts if committed else {}
+        known = committed or saved  # an outbox that was set aside knows nothing
+        facts = known.facts if known and "last_message" in known.facts else {}
         self.alert_id: str = facts.get("alert_id", "")
         self._last_message: dict[str, Any] = facts.get("last_message", {})
 
@@ -115,8 +117,19 @@ class StreamWorker:
             self.keeper.tick(now)
         if self._begun and self.stream.source.live and not self.finished:
             self._note(*self.pipeline.advance(now), now)
-        elif self._uncommitted:
+        else:
+            self.retry(now)
+
+    def retry(self, now: Now) -> None:
+        """Try again to commit what could not be."""
+        if self._uncommitted:
             self._commit(now)
+        self.reporter.retry(now)
+
+    @property
+    def uncommitted(self) -> int:
+        """How many alerts are not in the outbox yet."""
+        return len(self._uncommitted) + self.reporter.uncommitted
 
     def finish(self, now: Now) -> None:
         """The source has ended: close the last cell."""
@@ -133,12 +146,15 @@ class StreamWorker:
     def snapshot(self) -> int:
         """Write the stream's state; returns its bytes, 0 before the first sample.
 
+        Nothing is written while an alert is uncommitted: after a crash it must be raised anew.
+
         Raises:
             EdgeTsadError: it cannot be written; the snapshot before it stays.
         """
-        if not self._begun:
+        if not self._begun or self._uncommitted:
             return 0
-        facts = {**self._identity(), "latest_ns": self.pipeline.resampler.latest_ns}
+        latest_ns = self.pipeline.resampler.latest_ns
+        facts = {**self._identity(), "latest_ns": latest_ns, "last_message": self._last_message}
         learned = {HEALTH + name: array for name, array in self.reporter.snapshot().items()}
         return save(self._path, Saved(facts, {**self.pipeline.snapshot(), **learned}))
 
@@ -246,10 +262,12 @@ class StreamWorker:
         snapshot, committed = self._snapshot, self._committed
         self._snapshot = self._committed = None
         slack_ns = self.stream.lateness_ns + self.facts.timing.step_ns
+        restored = False
         if snapshot and first_ns + slack_ns > (snapshot.facts.get("latest_ns") or 0):
-            self._restore(snapshot)
+            restored = self._restore(snapshot)
         judged = committed.facts.get("judged", 0) if committed else 0
-        if committed and self._judged < judged < first_ns // self.facts.timing.step_ns:
+        goes_on = restored or judged < first_ns // self.facts.timing.step_ns
+        if committed and self._judged < judged and goes_on:
             self._restore_policy(committed, judged)
         if self.pipeline.policy.onset is None:
             self._end_lost_alert()
@@ -276,15 +294,17 @@ class StreamWorker:
         pipeline.tap = None if self.keeper is None else self.keeper.add
         return pipeline
 
-    def _restore(self, snapshot: Saved) -> None:
+    def _restore(self, snapshot: Saved) -> bool:
+        """Whether the snapshot could be used."""
         try:
             self.pipeline.restore(snapshot.arrays)
         except (EdgeTsadError, KeyError, ValueError, IndexError) as e:
             log.warning("%s: its saved state is not used: %s", self.facts.stream, e)
             self.pipeline = self._new_pipeline()
-            return
+            return False
         self._judged = int(snapshot.facts.get("judged", self._judged))
         log.info("%s: goes on from its saved state", self.facts.stream)
+        return True
 
     def _restore_policy(self, committed: Saved, judged: int) -> None:
         """The alert's state as it was committed; what it judged then is not judged again."""

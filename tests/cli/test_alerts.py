@@ -65,6 +65,22 @@ def test_json_of_one_site_and_device_up_to_a_count(mosquitto: Mosquitto) -> None
     assert result.returncode == 1 and "of 5 alerts came in 1.5 s" in result.stderr
 
 
+@pytest.mark.parametrize("names", [(), ("--client-id", "mine")])
+def test_a_narrower_filter_is_kept_after_a_wider_one(
+    mosquitto: Mosquitto, names: tuple[str, ...]
+) -> None:
+    assert run(mosquitto, *names, "--timeout", "1").stdout == ""
+    site = (*names, "--site", "plant", "--json")
+    assert run(mosquitto, *site, "--timeout", "1").stdout == ""
+    send(mosquitto, "edge-tsad/other/gw/alert/x", site="other", id="no")
+    send(mosquitto)
+    result = run(mosquitto, *site, "--timeout", "1.5")
+    assert [json.loads(line)["site"] for line in result.stdout.splitlines()] == ["plant"]
+    everything = run(mosquitto, *names, "--json", "--timeout", "1.5").stdout.splitlines()
+    # Filters of the default name have sessions of their own; a chosen name has one for all.
+    assert len(everything) == (0 if names else 2)
+
+
 def test_a_broker_that_is_down_is_waited_for_and_said_once(
     stopped_mosquitto: Mosquitto,
 ) -> None:

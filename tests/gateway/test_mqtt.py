@@ -7,6 +7,7 @@ import ipaddress
 import json
 import shutil
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -144,6 +145,51 @@ def test_alerts_wait_for_the_broker_and_arrive_in_order(
     wait(lambda: len(listener.payloads("t/alert/a")) >= 50)
     numbers = [json.loads(p)["seq"] for p in listener.payloads("t/alert/a")]
     assert numbers == list(range(1, 51))
+
+
+def test_an_outbox_that_cannot_be_read_is_said_once_and_read_again(
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Sent:
+        connection = 1
+
+        def __init__(self) -> None:
+            self.tokens: list[int] = []
+
+        def acknowledgements(self) -> list[object]:
+            return []
+
+        def deliver(self, topic: str, payload: bytes, token: int) -> bool:
+            self.tokens.append(token)
+            return True
+
+    def broken(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    sink = Sent()
+    delivery = Delivery(outbox, sink, str)  # type: ignore[arg-type]
+    outbox.commit("a", [alert(1)], b"", now())
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "pending", broken)
+        delivery.tick(now())
+        delivery.tick(now())
+    assert caplog.text.count("could not be read: disk I/O error") == 1 and not sink.tokens
+    delivery.tick(now())
+    assert sink.tokens == [1]
+
+
+def test_each_new_reason_is_said_once_until_connected(
+    mosquitto: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = MqttSink(BrokerConfig(mosquitto.url), "other", WILL)
+    for reason in ("no route", "not authorised", "no route", "not authorised"):
+        sink._say_down(reason)
+    assert caplog.text.count("(no route)") == caplog.text.count("(not authorised)") == 1
+    sink.start()
+    wait(lambda: sink.connection)
+    sink._say_down("no route")
+    assert caplog.text.count("(no route)") == 2
+    sink.close(None, 3)
 
 
 def test_what_is_retained_is_said_again_to_a_broker_that_forgot(

@@ -207,6 +207,48 @@ def test_a_full_disk_delays_alerts_and_loses_none(
     assert bench.kinds() == ["new", "end"] and not bench.worker.all_health()
 
 
+def test_no_snapshot_is_ahead_of_what_is_committed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    after = bench.take(QUIET)
+    bench.worker.snapshot()
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "commit", full)
+        bench.take(SPIKE, after)
+        assert bench.worker.uncommitted == 1 and bench.worker.snapshot() == 0
+    bench.restart()  # a crash; the source delivers again what came after the snapshot
+    bench.take(SPIKE + QUIET, after)
+    assert bench.kinds() == ["new", "end"] and bench.worker.snapshot() > 0
+
+
+@pytest.mark.parametrize("lost", [0, 1000])
+def test_an_alert_keeps_its_id_though_the_outbox_was_set_aside(bench: Bench, lost: int) -> None:
+    after = bench.take(QUIET + SPIKE)
+    bench.worker.snapshot()
+    (new,) = bench.messages()
+    bench.outbox.close()
+    bench.outbox = Outbox(bench.folder / "another.db", Bounds(), NOW)
+    bench.restart()
+    bench.take(QUIET, after if not lost else START - lost)
+    (end,) = bench.messages()
+    assert (end["type"], end["id"], end["onset"]) == ("end", new["id"], new["onset"])
+
+
+def test_an_alert_that_ended_is_not_repeated_when_the_source_delivers_again(bench: Bench) -> None:
+    after = bench.take(QUIET)
+    bench.worker.snapshot()
+    bench.take(SPIKE + QUIET, after)
+    assert bench.kinds() == ["new", "end"]
+    bench.restart()  # a crash: no snapshot since
+    after = bench.take(SPIKE + QUIET, after)
+    assert bench.kinds() == ["new", "end"]
+    bench.take(SPIKE + QUIET, after)
+    assert bench.kinds() == ["new", "end", "new", "end"]
+
+
 def test_state_and_score_messages(bench: Bench) -> None:
     assert bench.worker.score_message() is None
     bench.take([0.5] * 5)

@@ -153,6 +153,18 @@ def test_a_snapshot_of_another_grid_is_refused():
             other.restore(state)
 
 
+def test_what_comes_long_after_a_snapshot_is_believed():
+    resampler = Resampler(STEP, CHANNELS)
+    resampler.advance(now(10**15))
+    resumed = Resampler(STEP, CHANNELS)
+    resumed.restore(resampler.snapshot())
+    resumed.push(Reading(0, 10**15 + 3600 * 10**9, 1.0))  # an hour's downtime
+    assert resumed.rejected == 0
+    resumed.advance(now(10**15))
+    resumed.push(Reading(0, 10**15 + 3600 * 10**9, 1.0))
+    assert resumed.rejected == 1
+
+
 def test_channels_that_arrive_apart_meet_within_the_lateness():
     resampler = Resampler(STEP, (Channel("a"), Channel("b")), lateness_ns=15)
     parts = [

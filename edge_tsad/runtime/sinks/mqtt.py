@@ -49,7 +49,7 @@ class MqttSink:
         self._tokens: dict[tuple[int, int], int] = {}
         self._answers: queue.SimpleQueue[tuple[int, int, str]] = queue.SimpleQueue()
         self._stop = threading.Event()
-        self._said = ""
+        self._said: set[str] = set()  # reasons, since there was no connection
         self._thread: threading.Thread | None = None
 
     @property
@@ -180,7 +180,7 @@ class MqttSink:
         client.answered.set()
         level = logging.WARNING if self._said else logging.INFO
         log.log(level, "connected to the broker %s", self.broker.url)
-        self._said = ""
+        self._said.clear()
 
     def _on_publish(self, number: int, mid: int, reason: ReasonCode) -> None:
         self._answers.put((number, mid, str(reason) if reason.is_failure else ""))
@@ -191,10 +191,10 @@ class MqttSink:
         client.reason = client.reason or f"the connection was lost: {reason}"
 
     def _say_down(self, reason: str) -> None:
-        """Once for each time that the broker goes away or gives another reason."""
-        if not self._said:
+        """Once for each reason until there is a connection."""
+        if reason not in self._said:
             log.warning(
                 "the broker %s is not there (%s); alerts are kept and sent when it is back",
                 self.broker.url, reason,
             )  # fmt: skip
-        self._said = reason
+        self._said.add(reason)
