@@ -81,8 +81,9 @@ def streams_of(found: Examination, config: GatewayConfig) -> list[str]:
 def judged_by(stream: OpenStream, budget: str) -> list[str]:
     """Bundle, runtime, budget, expected openings, and how far the threshold is to be believed."""
     facts = stream.facts
-    openings = payload.calibration(facts)
-    span = "7 days" if openings["per"] == "7d" else "10,000 points"
-    expected = f"{openings['openings']:.3g} in {span}"
+    calibration = payload.calibration(facts)
+    openings = calibration["openings"]
+    span = "7 days" if calibration["per"] == "7d" else "10,000 points"
+    expected = "unknown" if openings is None else f"{openings:.3g} in {span}"
     threshold = f"{facts.threshold.value:.4g} {facts.threshold.state}"
     return [facts.bundle, f"{stream.backend.name} {stream.version}", budget, expected, threshold]
