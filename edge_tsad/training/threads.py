@@ -15,7 +15,7 @@ def one_thread() -> Iterator[None]:
     """Keep torch on one thread.
 
     The layers here are too small to share among cores: two threads gain little on a quiet machine
-    and, waiting for each other, take six times as long as one on a busy one. Results are then
+    and, waiting for each other, take much longer than one on a busy one. Results are then
     also equal whatever the number of cores. Many series are fitted in processes instead.
     """
     before = torch.get_num_threads()
