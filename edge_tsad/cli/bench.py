@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -101,7 +102,13 @@ def command(
       edge-tsad bench my-machine/ --peers
     """
     chosen = load_set(set_or_npz, data).choose(series, half)
-    candidates = choose_candidates(detectors, encoders=encoders, peers=peers, options=options)
+    candidates = choose_candidates(
+        detectors,
+        encoders=encoders,
+        peers=peers,
+        options=options,
+        processes=max(1, (os.cpu_count() or 1) // jobs),
+    )
     settings = Settings(tuple(seeds), jobs, timeout, board)
     benchmark = Benchmark(chosen, candidates, settings, out)
     names = ",".join(candidate.name for candidate in candidates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +123,14 @@ def fit(history: Series, detector: str, options: dict[str, Any], seed: int) -> T
         def tell(step: int, steps: int, loss: float) -> None:
             bar.update(task, completed=step, total=steps, note=f"loss {loss:.3f}")
 
-        return train(history, detector, seed=seed, progress=tell, options=options)
+        return train(
+            history,
+            detector,
+            seed=seed,
+            progress=tell,
+            options=options,
+            processes=os.cpu_count() or 1,
+        )
 
 
 def _options(pairs: tuple[str, ...]) -> dict[str, Any]:

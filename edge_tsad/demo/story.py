@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def _train(recording: Recording, folder: Path, seed: int, tell: Tell) -> Trained
     history = folder / "history.csv"
     recording.write(history, 0, recording.history)
     begun_s = time.monotonic()
-    model = train(read_csv(history, name=recording.name), seed=seed)
+    model = train(read_csv(history, name=recording.name), seed=seed, processes=os.cpu_count() or 1)
     model.save(folder / "coad.safetensors")
     tell(
         f"trained on {recording.history:,} points in {time.monotonic() - begun_s:.0f} s: "

@@ -87,5 +87,5 @@ class Detector(nn.Module, ABC):
         """
 
     def parameter_count(self) -> int:
-        """Trainable numbers in the module."""
-        return sum(parameter.numel() for parameter in self.parameters())
+        """Numbers that were learned from the history, those of its buffers included."""
+        return sum(value.numel() for value in self.state_dict().values())

@@ -2,7 +2,8 @@
 
 Tang et al., "Bridging Classification and Reconstruction: Cooperative Time Series Anomaly
 Detection", KDD 2026, arXiv 2605.26193. The encoder is convolutional here instead of the paper's
-recurrent one; how it is fitted is in ``coad_fit``.
+recurrent one; how it is fitted is in ``coad_fit``. A third term is this project's own: the distance
+to the nearest shape of the history (``shapes``).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from edge_tsad.detectors.base import Detector, Progress
 from edge_tsad.detectors.coad_fit import FitOptions, optimise, segments_to_fit
 from edge_tsad.detectors.encoders import make_encoder
 from edge_tsad.detectors.missing import as_seen, bridge
+from edge_tsad.detectors.shapes import banks_for
 from edge_tsad.detectors.spectrum import VALUES_PER_POINT, short_time_spectrum
 from edge_tsad.errors import ConfigError
 from edge_tsad.training.plan import plan_timing
@@ -38,6 +40,9 @@ huge value gives a finite score, yet one several times above what normal data ca
 REFERENCE_BOUND = 1.0
 """The reconstruction is cut at ± this many ranges, twice as far as the history went: it shall be
 what is normal, and must not follow a failed sensor to its value."""
+
+SHAPE_WEIGHT = 1.5
+"""Weight of the distance to known shapes, of which 1 is what a hundredth of the history exceeds."""
 
 _SHARE_FLOOR = 1e-6
 
@@ -103,14 +108,16 @@ class CoAD(Detector):
         self.patch_embed = nn.Linear(points + self.channels, narrow)
         self.decoder = make_encoder(settings.encoder, narrow)
         self.to_points = nn.Linear(narrow, points)
+        self.banks = banks_for(self.timing, self.channels)
 
     def forward(self, window: Tensor, observed: Tensor) -> dict[str, Tensor]:
         """Scores a batch; the arrays are those of the table in ``edge_tsad.types``.
 
-        ``score`` = A_c + r, where A_c ∈ [0, 1] is the patch's probability and r the root mean
-        square of |x − x_r| over the channels. A point that was not observed has no residual; a
-        patch without any observed point has neither. ``channel_score`` divides the score in
-        proportion to the residuals and sums up to it. ``expected`` is x_r in engineering units.
+        ``score`` = A_c + r + w·s, where A_c ∈ [0, 1] is the patch's probability, and r and s are
+        root mean squares over the channels: of |x − x_r|, and of the mean distance to the shapes of
+        the history. A point that was not observed has neither residual nor distance; a patch
+        without any observed point has nothing. ``channel_score`` divides the score in proportion to
+        |x − x_r| + w·s of each channel and sums up to it. ``expected`` is x_r in engineering units.
         """
         x, coverage = bridge(self.rescale(window), observed), self.coverage(observed)
         has_data = self.has_data(coverage)
@@ -121,9 +128,11 @@ class CoAD(Detector):
         joint = (probability + torch.sigmoid(second.fused)) * 0.5
         expected = self.reconstruct(x, coverage, self.mask(joint, has_data))
         residual = torch.abs(x - expected) * observed
-        amplitude = residual[:, :, 0] if self.channels == 1 else _root_mean_square(residual)
-        score = _over_points(joint * has_data) + amplitude
-        weight = residual + _SHARE_FLOOR
+        strangeness = self.strangeness(as_seen(x, draft, observed)) * observed
+        score = _over_points(joint * has_data)
+        for term in (residual, strangeness):
+            score = score + (term[:, :, 0] if self.channels == 1 else _root_mean_square(term))
+        weight = residual + strangeness + _SHARE_FLOOR
         share = weight / torch.sum(weight, dim=2, keepdim=True)
         return {
             "score": score,
@@ -172,6 +181,12 @@ class CoAD(Detector):
         """Step 5: the feature differences between a window and its x_r, classified."""
         difference = seen.features - reference.features
         return Judgement(difference, _logits(difference, self.residual_heads))
+
+    def strangeness(self, x: Tensor) -> Tensor:
+        """The weighted distance of ``x`` to the shapes of the history, f32[B, T, C]."""
+        first, *others = (bank(x) for bank in self.banks)
+        total: Tensor = sum(others, first)
+        return total * (SHAPE_WEIGHT / len(self.banks))
 
     def fold(self) -> CoAD:
         """Merges the normalisation layers into their neighbours, for good, and returns itself."""

@@ -7,7 +7,7 @@ points, stretches and channels left out at random so that missing data is nothin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from edge_tsad.decode import decode
 from edge_tsad.detectors.base import Progress
 from edge_tsad.detectors.missing import as_seen, bridge
+from edge_tsad.detectors.shapes import ShapeBank
 from edge_tsad.errors import ConfigError, DataError
 from edge_tsad.training.distortion import distort
 from edge_tsad.training.series import Segment, Series
@@ -144,6 +145,8 @@ def optimise(
         Segment(net.rescale(torch.from_numpy(part.values)).numpy(), part.observed)
         for part in segments
     ]
+    for bank in net.banks:
+        cast(ShapeBank, bank).fit(scaled, rng)
     sampler, count = WindowSampler(scaled, timing.window), options.windows(timing.window)
     steps = max(2, round(options.effort * options.steps))
     optimiser = torch.optim.Adam(net.parameters(), lr=PEAK_RATE)

@@ -38,11 +38,14 @@ _CODE = (
 class ShippedDetector(Candidate):
     """A detector of the registry with its options."""
 
-    def __init__(self, detector: str, options: Mapping[str, object] | None = None) -> None:
+    def __init__(
+        self, detector: str, options: Mapping[str, object] | None = None, *, processes: int = 1
+    ) -> None:
         if detector not in DETECTORS:
             known = ", ".join([*DETECTORS, *PEERS])
             raise ConfigError(f"detector: {detector!r} is unknown; known are {known}")
         self._detector, self._options = detector, dict(options or {})
+        self._processes = processes
         words = ",".join(f"{key}={value}" for key, value in self._options.items())
         self.name = f"{detector}[{words}]" if words else detector
 
@@ -68,7 +71,13 @@ class ShippedDetector(Candidate):
         from export.build import export_files  # noqa: PLC0415
 
         start = time.perf_counter()
-        model = train(history, self._detector, seed=seed, options=dict(self._options))
+        model = train(
+            history,
+            self._detector,
+            seed=seed,
+            options=dict(self._options),
+            processes=self._processes,
+        )
         trained = time.perf_counter()
         file = export_files(model, formats=(FORMAT,), schemes=("none",), seed=seed)[0]
         exported = time.perf_counter()
@@ -119,6 +128,7 @@ def choose_candidates(
     encoders: Sequence[str] = (),
     peers: bool = False,
     options: Sequence[str] = (),
+    processes: int = 1,
 ) -> list[Candidate]:
     """Candidates by name, in their order.
 
@@ -127,6 +137,7 @@ def choose_candidates(
         encoders: each detector is measured with each of these; empty = its default.
         peers: add all peers that are not named.
         options: ``KEY=VALUE`` for the detectors, the value as JSON or else as text.
+        processes: that each detector may use while it is trained.
 
     Raises:
         ConfigError: a name is unknown, or an option has no ``=``.
@@ -138,7 +149,7 @@ def choose_candidates(
             chosen.append(PEERS[name])
             continue
         variants = [shared | {"encoder": encoder} for encoder in encoders] or [shared]
-        chosen += [ShippedDetector(name, variant) for variant in variants]
+        chosen += [ShippedDetector(name, variant, processes=processes) for variant in variants]
     if not chosen:
         raise ConfigError("detector: none is named; give at least one")
     return chosen

@@ -16,16 +16,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from joblib import Parallel, delayed, parallel_config
 
 from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import DataError
 from edge_tsad.runtime.scorer import StreamScorer
 from edge_tsad.training.series import Series
 from edge_tsad.training.tail import fit_tail
+from edge_tsad.training.threads import one_thread
 from edge_tsad.training.torch_backend import TorchBackend
 from edge_tsad.types import FloatArray, IndexArray, Scores, Timing
 
-__all__ = ["Fold", "cross_fit", "fit_tail", "folds", "lacking", "score_blocks", "score_history"]
+__all__ = ["CrossFit", "Fold", "fit_tail", "folds", "lacking", "score_history"]
 
 LEAST_WINDOWS = 3
 """Windows' worth of points that must remain to fit to."""
@@ -77,55 +79,67 @@ def lacking(points: int, blocks: int, window: int) -> int:
     return max(0, needed - points)
 
 
-def score_blocks(cut: list[Fold], score_block: Callable[[Fold], FloatArray]) -> list[FloatArray]:
-    """The scores f32 of each fold's held-out points, as ``score_block`` gives them."""
-    return [score_block(fold) for fold in cut]
-
-
 def score_history(detector: Detector, timing: Timing, history: Series) -> Scores:
     """The history through the code that runs on the gateway, with the detector in torch."""
     scorer = StreamScorer(timing, len(history.channels), TorchBackend(detector))
     return scorer.extend(history.cells())
 
 
-def cross_fit(
-    history: Series,
-    timing: Timing,
-    fit_part: Callable[[Series], Detector],
-    *,
-    blocks: int = 5,
-    shipped: Detector,
-) -> list[FloatArray]:
-    """Calibration scores of a history.
+@dataclass(frozen=True)
+class CrossFit:
+    """Calibration scores of a history, in other processes while the shipped detector is fitted.
 
-    Args:
+    Attributes:
         history: normal operation; values that are missing stay so.
         timing: of the shipped detector.
         fit_part: fits a detector to a history in which the held-out and purged values are missing.
         blocks: K.
-        shipped: the detector fitted to all.
-
-    Returns:
-        Scores f32 of K blocks, NaN where none was given; of one block, scored by ``shipped``,
-        where the history is too short or a part of it cannot be fitted to: :func:`fit_tail` takes
-        a single block for what it is and never calls it calibrated.
     """
-    rows = timing.index(history.times_ns)
-    grid = np.unique(rows)
 
-    def score_block(fold: Fold) -> FloatArray:
+    history: Series
+    timing: Timing
+    fit_part: Callable[[Series], Detector]
+    blocks: int = 5
+
+    def start(self, processes: int = 1) -> Callable[[Detector], list[FloatArray]]:
+        """Begin in that many ``processes``; with one, all is done when the result is asked for.
+
+        Returns:
+            Takes the shipped detector, fitted to all, and gives the scores f32 of K blocks, NaN
+            where none was given; of one block, scored by the shipped detector, where the history is
+            too short or a part of it cannot be fitted to: :func:`fit_tail` takes a single block for
+            what it is and never calls it calibrated.
+        """
+        cut = folds(np.unique(self._rows), self.blocks, self.timing.window)
+        with parallel_config(backend="loky", inner_max_num_threads=1):
+            started = Parallel(n_jobs=max(1, min(processes, len(cut))), return_as="generator")(
+                delayed(self._score)(fold) for fold in cut
+            )
+
+        def result(shipped: Detector) -> list[FloatArray]:
+            try:
+                scored = list(started)
+            except DataError:  # what is left of a gappy history may be constant or without a window
+                scored = []
+            return scored or [score_history(shipped, self.timing, self.history).score]
+
+        return result
+
+    @property
+    def _rows(self) -> IndexArray:
+        return self.timing.index(self.history.times_ns)
+
+    @one_thread()
+    def _score(self, fold: Fold) -> FloatArray:
+        """The scores of the held-out points of ``fold``, by a detector that never saw them."""
+        rows = self._rows
+        grid = np.unique(rows)
         first, last = grid[fold.primed][[0, -1]]
         begin, end = int(np.searchsorted(rows, first)), int(np.searchsorted(rows, last, "right"))
-        values = history.values.copy()
+        values = self.history.values.copy()
         values[begin:end] = np.nan
-        detector = fit_part(dataclasses.replace(history, values=values))
-        scores = score_history(detector, timing, history.part(begin, end))
+        detector = self.fit_part(dataclasses.replace(self.history, values=values))
+        scores = score_history(detector, self.timing, self.history.part(begin, end))
         first, last = grid[fold.held_out][[0, -1]]
         held_out: FloatArray = scores.score[(scores.index >= first) & (scores.index <= last)]
         return held_out
-
-    try:
-        scored = score_blocks(folds(grid, blocks, timing.window), score_block)
-    except DataError:  # what is left of a gappy history may be constant or without a whole window
-        scored = []
-    return scored or [score_history(shipped, timing, history).score]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 from edge_tsad.detectors.base import Detector, Progress
 from edge_tsad.errors import ConfigError
 from edge_tsad.registry import DETECTORS
-from edge_tsad.training.calibrate import cross_fit, fit_tail, lacking
+from edge_tsad.training.calibrate import CrossFit, fit_tail, lacking
 from edge_tsad.training.model import TrainedModel
 from edge_tsad.training.plan import history_period
 from edge_tsad.training.series import Series
@@ -76,6 +77,7 @@ def train(
     seed: int,
     progress: Progress | None = None,
     options: dict[str, Any] | None = None,
+    processes: int = 1,
 ) -> TrainedModel:
     """Plan the timing, fit the detector on all of ``history``, calibrate by cross-fitting.
 
@@ -83,8 +85,9 @@ def train(
         history: normal operation; labelled anomalies in it are left out, missing values too.
         detector: a name of the registry.
         seed: equal seeds give equal models on one machine.
-        progress: told after each step of all fits, counted together.
+        progress: told after each step of all fits that this process makes, counted together.
         options: ``window`` and ``max_delay`` in points, and the detector's own.
+        processes: how many more may fit for the calibration meanwhile; 1 = this one, afterwards.
 
     Raises:
         DataError: the history cannot be used.
@@ -102,17 +105,18 @@ def train(
     normal = history.without_anomalies()
     timing = kind.plan(normal, **plan)
     shortfall = lacking(len(history), BLOCKS, timing.window)
-    blocks = 0 if shortfall else BLOCKS
-    meter = _Meter(progress, 1 + blocks * BLOCK_EFFORT)
+    here = processes == 1 and not shortfall
+    meter = _Meter(progress, 1 + BLOCKS * BLOCK_EFFORT * here)
+    # A function of this process cannot be called from another.
+    tell = meter.of_fit(first=False) if here else None
+    fit_part = functools.partial(
+        kind.fit, timing=timing, seed=seed, progress=tell, effort=BLOCK_EFFORT, **chosen
+    )
+    calibrate = CrossFit(normal, timing, fit_part, BLOCKS).start(processes)
     fitted = kind.fit(normal, timing, seed=seed, progress=meter.of_fit(first=True), **chosen)
     fit_seconds = time.perf_counter() - started
-
-    def fit_part(part: Series) -> Detector:
-        tell = meter.of_fit(first=False)
-        return kind.fit(part, timing, seed=seed, progress=tell, effort=BLOCK_EFFORT, **chosen)
-
     policy = policy_for(timing)
-    calibration = cross_fit(normal, timing, fit_part, blocks=BLOCKS, shipped=fitted)
+    calibration = calibrate(fitted)
     facts = {
         **_history_facts(history, normal, timing),
         "seed": seed,

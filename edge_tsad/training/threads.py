@@ -6,13 +6,14 @@ import contextlib
 from collections.abc import Iterator
 
 import torch
+from threadpoolctl import threadpool_limits
 
 __all__ = ["one_thread"]
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Keep torch on one thread.
+    """Keep torch, and what scikit-learn clusters with, on one thread.
 
     The layers here are too small to share among cores: two threads gain little on a quiet machine
     and, waiting for each other, take much longer than one on a busy one. Results are then
@@ -21,6 +22,7 @@ def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1):
+            yield
     finally:
         torch.set_num_threads(before)

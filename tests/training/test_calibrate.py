@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 
@@ -15,10 +16,11 @@ from oracles.histories import history, short_timing, sines
 from oracles.toy_detector import ToyDetector
 from scipy.signal import lfilter
 
+from edge_tsad.detectors.coad import CoAD
 from edge_tsad.errors import DataError
 from edge_tsad.runtime.openings import count_openings
 from edge_tsad.runtime.threshold import Budget, Tail, Threshold
-from edge_tsad.training.calibrate import Fold, cross_fit, fit_tail, folds, lacking, score_blocks
+from edge_tsad.training.calibrate import CrossFit, fit_tail, folds, lacking
 from edge_tsad.training.series import Series
 from edge_tsad.types import FloatArray, PolicySettings, Timing
 
@@ -64,18 +66,6 @@ def test_a_short_history_has_no_folds_and_lacks_a_stated_number_of_points() -> N
         assert lacking(short - 7, blocks, 10) == 7
 
 
-def test_score_blocks_asks_for_each_fold_once() -> None:
-    cut = folds(np.arange(100), 4, 5)
-    asked: list[Fold] = []
-
-    def score(fold: Fold) -> FloatArray:
-        asked.append(fold)
-        return np.zeros(3, np.float32)
-
-    assert len(score_blocks(cut, score)) == 4
-    assert asked == cut
-
-
 def detector(timing: Timing) -> ToyDetector:
     torch.manual_seed(0)
     return ToyDetector(timing, channels=1).eval()
@@ -89,7 +79,7 @@ def test_cross_fitting_hides_the_block_and_its_surroundings_and_scores_all_of_it
         parts.append(part)
         return detector(timing)
 
-    scores = cross_fit(series, timing, fit, blocks=3, shipped=detector(timing))
+    scores = CrossFit(series, timing, fit, blocks=3).start()(detector(timing))
     assert len(scores) == len(parts) == 3
     for number, part in enumerate(parts):
         hidden = np.flatnonzero(np.isnan(part.values[:, 0]))
@@ -99,6 +89,16 @@ def test_cross_fitting_hides_the_block_and_its_surroundings_and_scores_all_of_it
     assert [len(score) for score in scores] == [500 - 63, 500, 500 - 16]
 
 
+def test_other_processes_give_the_same_scores() -> None:
+    timing = short_timing()
+    fit = functools.partial(CoAD.fit, timing=timing, seed=0, effort=0.02)
+    cross_fit = CrossFit(history(sines(600)), timing, fit, blocks=2)
+    here, there = (cross_fit.start(count)(detector(timing)) for count in (1, 2))
+    assert len(here) == 2
+    for one, other in zip(here, there, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_history_too_short_or_unfit_for_folds_is_scored_by_the_shipped_net() -> None:
     timing = short_timing()
 
@@ -106,9 +106,8 @@ def test_a_history_too_short_or_unfit_for_folds_is_scored_by_the_shipped_net() -
         raise DataError("constant")
 
     for points in (200, 1500):
-        (score,) = cross_fit(
-            history(sines(points)), timing, refuse, blocks=2, shipped=detector(timing)
-        )
+        calibrate = CrossFit(history(sines(points)), timing, refuse, blocks=2).start()
+        (score,) = calibrate(detector(timing))
         assert len(score) == points - 63 - 16
         tail = fit_tail([score], POLICY, 0)
         assert not tail.cross_fitted
