@@ -10,7 +10,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from edge_tsad.runtime.threshold import INTERVAL, Budget, Threshold
 from edge_tsad.types import Channel, FloatArray
@@ -35,12 +38,13 @@ STYLE: dict[Any, Any] = {
 NO_METADATA = {"Date": None, "Creator": None, "Format": None, "Type": None}
 WIDTH = 9.0
 STRIPPED = re.compile(
-    r"<metadata>.*?</metadata>|<!--.*?-->| xmlns(:\w+)?=\"[^\"]*\"| id=\"\w+?_\d+\"", re.DOTALL
+    r"<metadata>.*?</metadata>|<!--.*?-->| xmlns(:\w+)?=\"[^\"]*\"| id=\"[\w.]+?_\d+\"", re.DOTALL
 )
 
 MOST_BINS = 900
 MOST_CHANNELS = 4
 MOST_DOTS = 500
+LEAST_ERROR = 1e-8
 LEVELS = 1 - np.logspace(0, -3.5, 120)
 BLUE, ORANGE, GREEN, RED, GREY = "#1f6fb2", "#d9822b", "#2f8f4e", "#c0392b", "0.45"
 
@@ -72,11 +76,12 @@ def scores(blocks: Sequence[FloatArray], threshold: Threshold, band: tuple[float
     known = every[np.isfinite(every)]
     right.hist(known, bins=60, orientation="horizontal", color=BLUE, log=True)
     right.set_xlabel("points")
+    plain(right.xaxis)
     for axes in (left, right):
         axes.axhspan(*band, color=RED, alpha=0.15, linewidth=0)
         axes.axhline(threshold.value, color=RED, linestyle="--", label="threshold")
         axes.axhline(threshold.median, color=GREY, linestyle="--", label="median")
-    left.legend(loc="upper left", ncols=3, fontsize=8)
+    legend(left)
     return svg(figure)
 
 
@@ -100,9 +105,10 @@ def openings(threshold: Threshold, budget: Budget) -> str:
         axes.set_ylim(bottom=budget.openings / 30)
     axes.axvline(threshold.value, color=RED, linestyle="--", label="threshold")
     axes.set_yscale("log")
+    plain(axes.yaxis)
     axes.set_xlabel("threshold (score)")
     axes.set_ylabel("openings")
-    axes.legend(loc="upper right", fontsize=8)
+    legend(axes)
     return svg(figure)
 
 
@@ -120,10 +126,10 @@ def example(one: Example, channels: Sequence[Channel], threshold: Threshold) -> 
             axes.plot(one.expected[:, row], color=GREEN, label="expected")
         unit = channels[row].unit
         axes.set_ylabel(channels[row].name + (f" ({unit})" if unit else ""))
-    every[0].legend(loc="upper right", ncols=2, fontsize=8)
+    legend(every[0])
     every[-1].plot(one.score, color=ORANGE, label="score of this window")
     every[-1].axhline(threshold.value, color=RED, linestyle="--", label="threshold")
-    every[-1].legend(loc="upper right", ncols=2, fontsize=8)
+    legend(every[-1])
     every[-1].set_ylabel("score")
     every[-1].set_xlabel("point of the window")
     return svg(figure)
@@ -144,16 +150,30 @@ def parity(one: Parity) -> str:
         (one.error, BLUE, "normal windows"),
         (one.distorted_error, ORANGE, "distorted windows"),
     ):
-        right.plot(np.quantile(error, LEVELS), 1 - LEVELS, color=color, label=label)
+        sizes = np.maximum(np.quantile(error, LEVELS), LEAST_ERROR)
+        right.plot(sizes, 1 - LEVELS, color=color, label=label)
     if np.isfinite(one.bound):
         right.axvline(one.bound, color=RED, linestyle="--", label="bound")
         right.plot(one.bound, 1e-3, "v", color=RED, markersize=4)
-    right.set_xscale("symlog", linthresh=1e-6)
+    right.set_xscale("log")
     right.set_yscale("log")
+    plain(right.xaxis)
+    plain(right.yaxis)
     right.set_xlabel("error (share of median to threshold)")
     right.set_ylabel("share of points above")
-    right.legend(loc="lower left", fontsize=8)
+    legend(right)
     return svg(figure)
+
+
+def legend(axes: Axes) -> None:
+    """Names of the lines above the plot, where they hide nothing."""
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.97), ncols=4, fontsize=8, borderpad=0)
+
+
+def plain(axis: Axis) -> None:
+    """Powers of ten as plain numbers; others without any."""
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def envelope(
