@@ -174,13 +174,23 @@ def examples(facts: Facts) -> list[str]:
 
 def parity(facts: Facts) -> list[str]:
     """Each file beside the detector."""
-    header = ["file", "bytes", "scheme", "run by", "error p99.9", "bound", "error max", "needs"]
+    header = [
+        "file",
+        "bytes",
+        "scheme",
+        "run by",
+        "error p99.9",
+        "bound",
+        "error max",
+        "ms",
+        "needs",
+    ]
     parts = [
         "<h2>Quantization parity</h2>",
         paragraph(
             "Every file was run on the windows that the model keeps for checks, and its scores are"
             " compared with the detector's in float32. Errors are shares of the way from the"
-            " median normal score to the threshold."
+            " median normal score to the threshold; times are for one window where it was exported."
         ),
         table(header, [parity_cells(one) for one in facts.parity]),
     ]
@@ -205,6 +215,8 @@ def parity_cells(one: Parity) -> list[str]:
         p999 = np.quantile(one.error, 0.999, method="higher")
         worst = max(one.error.max(), one.distorted_error.max())
         cells = [f"{p999:.2g}", f"{one.bound:g}", f"{worst:.2g}"]
+    taken = entry.parity.get("latency_ms")
+    cells.append("-" if taken is None else f"{taken:.3g}")
     return [entry.path, f"{entry.size:,}", entry.scheme, one.runtime or "-", *cells, needs]
 
 
