@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_tsad.errors import BackendError, BundleError
+from edge_tsad.errors import EdgeTsadError
 from edge_tsad.runtime.apart import choose_apart
 
 __all__ = ["run_self_test"]
@@ -18,11 +18,10 @@ def run_self_test(path: Path) -> str:
         BackendError: no runtime here can run it, or the runtime crashed or hung.
     """
     verdict = choose_apart(path)
-    chosen = verdict.chosen
-    if chosen is None:
-        raise (BackendError if verdict.missing else BundleError)(
-            f"the self-test failed: {verdict.problem}"
-        )
+    try:
+        chosen = verdict.require()
+    except EdgeTsadError as e:
+        raise type(e)(f"the self-test failed: {e}") from e
     text = (
         f"{chosen.windows} golden windows of {chosen.path} passed on {chosen.runtime} "
         f"{chosen.version}, the worst at {chosen.worst:.2g} of its bound; {verdict.why}"

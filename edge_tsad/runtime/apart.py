@@ -1,8 +1,8 @@
 """Choosing a bundle's model file in a process of its own.
 
 A runtime that meets a model it cannot run may take its process down, and a bundle that is only
-looked at need not be trusted yet: whoever asks lives on and can say so. The process prints one JSON
-line and is killed after a time.
+looked at need not be trusted yet: whoever asks lives on and can say so. Nor does a gateway keep in
+its memory what it only tried. The process prints one JSON line and is killed after a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edge_tsad.bundle import open_bundle
 from edge_tsad.decode import Json, decode, encode, shorten
-from edge_tsad.errors import BackendError, EdgeTsadError
+from edge_tsad.errors import BackendError, BundleError, EdgeTsadError
 from edge_tsad.runtime.choosing import Trial, none_left, pick, try_files
 
 __all__ = ["Verdict", "choose_apart"]
@@ -38,14 +38,31 @@ class Verdict:
     problem: str = ""
     missing: bool = False
 
+    def require(self) -> Trial:
+        """What is used.
 
-def choose_apart(path: Path) -> Verdict:
+        Raises:
+            BackendError: no runtime here can run any file.
+            BundleError: no file computes here what it should, or the bundle is damaged.
+        """
+        if self.chosen is None:
+            raise (BackendError if self.missing else BundleError)(self.problem)
+        return self.chosen
+
+
+def choose_apart(path: Path, *, threads: int = 1, backend: str | None = None) -> Verdict:
     """What :func:`edge_tsad.runtime.choosing.choose` says of the bundle at ``path``.
+
+    Args:
+        path: the bundle.
+        threads: threads one inference may use.
+        backend: the only runtime to use; None tries all.
 
     Raises:
         BackendError: the process could not be started, did not end, or a runtime crashed in it.
     """
-    command = [sys.executable, "-P", "-m", "edge_tsad.runtime.apart", str(path)]
+    command = [sys.executable, "-P", "-m", "edge_tsad.runtime.apart"]
+    command += [str(path), str(threads), backend or ""]
     try:
         done = subprocess.run(command, capture_output=True, timeout=LIMIT_S, check=False)
     except subprocess.TimeoutExpired as e:
@@ -62,10 +79,10 @@ def choose_apart(path: Path) -> Verdict:
         raise BackendError(f"the self-test failed: {shorten(last, 200)}") from e
 
 
-def examine(path: Path) -> Verdict:
+def examine(path: Path, threads: int, backend: str | None) -> Verdict:
     """The same in this process; errors become a verdict."""
     try:
-        trials, opened = try_files(open_bundle(path))
+        trials, opened = try_files(open_bundle(path), threads=threads, backend=backend)
     except EdgeTsadError as e:
         return Verdict(problem=str(e))
     if not opened:
@@ -77,8 +94,9 @@ def examine(path: Path) -> Verdict:
 
 
 def main() -> None:
-    """Print the verdict on the bundle that is named on the command line."""
-    verdict: Json = encode(examine(Path(sys.argv[1])))
+    """Print the verdict on the bundle, by the threads and the runtime, of the command line."""
+    path, threads, backend = sys.argv[1:]
+    verdict: Json = encode(examine(Path(path), int(threads), backend or None))
     sys.stdout.write(json.dumps(verdict) + "\n")
 
 

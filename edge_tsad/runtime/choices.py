@@ -15,8 +15,9 @@ from pathlib import Path
 from edge_tsad import __version__
 from edge_tsad.bundle.archive import Bundle
 from edge_tsad.decode import Json, canonical_json, decode, encode
-from edge_tsad.errors import ConfigError, DataError, EdgeTsadError
+from edge_tsad.errors import BundleError, ConfigError, DataError, EdgeTsadError
 from edge_tsad.files import read_limited, write_atomically
+from edge_tsad.runtime.apart import choose_apart
 from edge_tsad.runtime.backends.select import available
 from edge_tsad.runtime.choosing import Choice, choose, reopen
 
@@ -58,7 +59,7 @@ class Choices:
         known = self._earlier.get(key)
         choice = reopen(bundle, known.path, known.runtime, threads=threads) if known else None
         if choice is None:
-            choice = choose(bundle, threads=threads, backend=backend)
+            choice = _anew(bundle, threads, backend)
             for trial in choice.trials:
                 if trial.path and trial.problem:
                     log.warning("%s: %s is not used: %s", bundle.where, trial.label, trial.problem)
@@ -75,6 +76,27 @@ class Choices:
             write_atomically(self._path, canonical_json(table), DataError)
         except EdgeTsadError as e:
             log.warning("%s; the next start will time the model files again", e)
+
+
+def _anew(bundle: Bundle, threads: int, backend: str | None) -> Choice:
+    """Choose in a process of its own where there is anything to choose."""
+    pairs = sum(
+        name in file.runtimes
+        for name in available()
+        for file in bundle.manifest.files
+        if backend in (None, name)
+    )
+    if pairs < 2:
+        return choose(bundle, threads=threads, backend=backend)
+    verdict = choose_apart(Path(bundle.where), threads=threads, backend=backend)
+    chosen = verdict.require()
+    again = reopen(bundle, chosen.path, chosen.runtime, threads=threads)
+    if again is None:
+        raise BundleError(
+            f"{chosen.label} passed the bundle's golden windows once and then failed them; it does"
+            " not compute the same each time and cannot be used"
+        )
+    return Choice(chosen, verdict.why, verdict.trials, again.backend)
 
 
 def _key(bundle: Bundle, threads: int, backend: str | None) -> str:

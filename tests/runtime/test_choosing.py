@@ -15,6 +15,7 @@ from edge_tsad.config import GatewayConfig, parse_config
 from edge_tsad.errors import BackendError, BundleError, ConfigError
 from edge_tsad.runtime.apart import choose_apart
 from edge_tsad.runtime.backends.onnxruntime import OnnxRuntimeBackend
+from edge_tsad.runtime.backends.select import open_file
 from edge_tsad.runtime.choices import Choices
 from edge_tsad.runtime.choosing import Trial, choose, pick, reopen
 from edge_tsad.runtime.gateway import Gateway
@@ -165,13 +166,40 @@ class TestGateway:
             Gateway(config(tmp_path))
         assert not (tmp_path / "data").exists()
 
+    def test_a_runtime_that_crashes_on_a_file_is_a_sentence(self, tmp_path, monkeypatch):
+        bundle(tmp_path, a=SLOW, b=FAST)
+        script = tmp_path / "python"
+        script.write_text("#!/bin/sh\nkill -SEGV $$\n")
+        script.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(script))
+        with pytest.raises(BackendError, match=r"^streams\[0\] \(pump\): .*crashed"):
+            StreamOpener(config(tmp_path)).open_all()
+
+    def test_what_is_only_tried_is_not_kept_in_this_process(self, tmp_path, monkeypatch):
+        opened: list[str] = []
+
+        def note(name, entry, read, **options):
+            opened.append(entry.path)
+            return open_file(name, entry, read, **options)
+
+        monkeypatch.setattr("edge_tsad.runtime.choosing.open_file", note)
+        Choices().of(bundle(tmp_path, a=SLOW, b=FAST))
+        assert opened == ["b.onnx"]
+
+    def test_the_settings_of_a_stream_reach_the_trial(self, tmp_path):
+        bundle(tmp_path, a=FAST, b=SLOW)
+        with pytest.raises(BackendError, match=r"no model file .* litert"):
+            StreamOpener(config(tmp_path, 'backend = "litert"')).open_all()
+        (stream,) = StreamOpener(config(tmp_path, 'backend = "onnxruntime"')).open_all()
+        assert stream.path == "a.onnx"
+
     def test_the_next_start_serves_the_same_file_without_timing(self, tmp_path, monkeypatch):
         opened = bundle(tmp_path, a=SLOW, b=FAST)
         (tmp_path / "data").mkdir()
         choices = Choices(tmp_path / "data" / "choices.json")
         assert choices.of(opened).chosen.path == "b.onnx"
         choices.save()
-        monkeypatch.setattr("edge_tsad.runtime.choices.choose", None)
+        monkeypatch.setattr("edge_tsad.runtime.choices._anew", None)
         choice = Choices(tmp_path / "data" / "choices.json").of(opened)
         assert choice.chosen.path == "b.onnx"
         assert choice.why == "the fastest when this bundle was first opened here"
