@@ -56,7 +56,7 @@ class Choices:
             EdgeTsadError: as there.
         """
         key = _key(bundle, threads, backend)
-        known = self._earlier.get(key)
+        known = self._made.get(key) or self._earlier.get(key)
         choice = reopen(bundle, known.path, known.runtime, threads=threads) if known else None
         if choice is None:
             choice = _anew(bundle, threads, backend)

@@ -204,6 +204,12 @@ class TestGateway:
         assert choice.chosen.path == "b.onnx"
         assert choice.why == "the fastest when this bundle was first opened here"
 
+    def test_a_bundle_that_is_opened_again_keeps_its_file(self, tmp_path, monkeypatch):
+        opened, choices = bundle(tmp_path, a=SLOW, b=FAST), Choices()
+        choices.of(opened)
+        monkeypatch.setattr("edge_tsad.runtime.choices._anew", None)
+        assert choices.of(opened).chosen.path == "b.onnx"
+
     @pytest.mark.parametrize("change", ["runtime", "threads", "bundle", "damage"])
     def test_it_chooses_anew_when_anything_changes(self, change, tmp_path, monkeypatch):
         opened = bundle(tmp_path, a=SLOW, b=FAST)
