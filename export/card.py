@@ -11,9 +11,15 @@ from edge_tsad.runtime.threshold import Threshold
 if TYPE_CHECKING:
     from edge_tsad.training.model import TrainedModel
 
-__all__ = ["write_card"]
+__all__ = ["LIMITS", "alarm_lines", "write_card"]
 
 LONG_FACTS = ("loss_curve",)
+
+LIMITS = (
+    "The detector knows the history it was trained on. What that history lacks (other operating"
+    " modes, seasons, sensors) may be called anomalous, and an anomaly that the history holds"
+    " may not be."
+)
 
 
 def write_card(model: TrainedModel, files: Sequence[ModelFile], threshold: Threshold) -> bytes:
@@ -37,7 +43,7 @@ def write_card(model: TrainedModel, files: Sequence[ModelFile], threshold: Thres
         "",
         "## Alarms",
         "",
-        *_alarms(threshold),
+        *(f"- {line}" for line in alarm_lines(threshold)),
         "",
         "## Model files",
         "",
@@ -50,30 +56,28 @@ def write_card(model: TrainedModel, files: Sequence[ModelFile], threshold: Thres
         "",
         "## Limits",
         "",
-        "The detector knows the history it was trained on. What that history lacks (other operating"
-        " modes, seasons, sensors) may be called anomalous, and an anomaly that the history holds"
-        " may not be.",
+        LIMITS,
         "",
     ]
     return "\n".join(lines).encode()
 
 
-def _alarms(threshold: Threshold) -> list[str]:
+def alarm_lines(threshold: Threshold) -> list[str]:
     """What the alarm rate promises; budgets are chosen on the gateway, this is for the default."""
-    lines = [f"- State: {threshold.state}", f"- Threshold: {threshold.value:.5g}"]
+    lines = [f"State: {threshold.state}", f"Threshold: {threshold.value:.5g}"]
     if threshold.state == "UNCALIBRATED":
         lines.append(
-            f"- A fallback, {threshold.margin:.2g} × (highest − median) above the highest score of"
+            f"A fallback, {threshold.margin:.2g} × (highest − median) above the highest score of"
             " the history; nobody knows its alarm rate"
         )
     elif threshold.interval is not None:
         low, high = (10_000 * bound for bound in threshold.interval)
         lines.append(
-            f"- Expected openings in 10,000 points: {10_000 * threshold.rate:.3g}"
+            f"Expected openings in 10,000 points: {10_000 * threshold.rate:.3g}"
             f" (90 % interval {low:.3g} to {high:.3g})"
         )
     if threshold.needed_points:
-        lines.append(f"- History lacking for the next better state: {threshold.needed_points:,}")
+        lines.append(f"History lacking for the next better state: {threshold.needed_points:,}")
     return lines
 
 

@@ -44,6 +44,15 @@ class GoldenWindows:
         return pack(members)
 
     @classmethod
+    def of(cls, bundle: Bundle) -> GoldenWindows:
+        """Those of ``bundle``.
+
+        Raises:
+            BundleError: they are damaged.
+        """
+        return cls.from_bytes(bundle.read(bundle.manifest.golden.path), bundle.manifest)
+
+    @classmethod
     def from_bytes(cls, data: bytes, manifest: Manifest) -> GoldenWindows:
         """The windows in ``data``, of exactly the shapes that ``manifest`` implies.
 
@@ -112,14 +121,13 @@ def self_test(bundle: Bundle, file: ModelFile, backend: Backend) -> SelfTest:
         BundleError: the golden windows themselves are damaged.
         BackendError: the backend cannot run the file at all.
     """
-    manifest = bundle.manifest
-    golden = GoldenWindows.from_bytes(bundle.read(manifest.golden.path), manifest)
+    golden = GoldenWindows.of(bundle)
     score = run(golden, backend)
     n = len(golden.score)
     if score is None:
         problem = "its scores have another shape than the float model's, or are not finite"
         return SelfTest(file.path, backend.name, n, math.inf, n, problem)
-    worst, flipped = compare(score, golden.score, manifest.golden.bounds[file.path])
+    worst, flipped = compare(score, golden.score, bundle.manifest.golden.bounds[file.path])
     problem = ""
     if worst > 1:
         problem = (

@@ -79,11 +79,12 @@ def streams_of(found: Examination, config: GatewayConfig) -> list[str]:
 
 
 def judged_by(stream: OpenStream, budget: str) -> list[str]:
-    """Bundle, runtime, budget, expected openings, and how far the threshold is to be believed."""
+    """Bundle, runtime and file, budget, expected openings, how far the threshold is believed."""
     facts = stream.facts
     calibration = payload.calibration(facts)
     openings = calibration["openings"]
     span = "7 days" if calibration["per"] == "7d" else "10,000 points"
     expected = "unknown" if openings is None else f"{openings:.3g} in {span}"
     threshold = f"{facts.threshold.value:.4g} {facts.threshold.state}"
-    return [facts.bundle, f"{stream.backend.name} {stream.version}", budget, expected, threshold]
+    runner = f"{stream.backend.name} {stream.version}, {stream.path}"
+    return [facts.bundle, runner, budget, expected, threshold]

@@ -11,7 +11,9 @@ from edge_tsad.bundle import open_bundle
 from edge_tsad.bundle.summary import summarize
 from edge_tsad.cli.tables import duration, number, pairs, printable, table
 from edge_tsad.cli.trust import keys_option, load_keys
-from edge_tsad.decode import Json
+from edge_tsad.decode import Json, encode
+from edge_tsad.errors import BackendError
+from edge_tsad.runtime.apart import Verdict, choose_apart
 
 __all__ = ["command"]
 
@@ -33,17 +35,29 @@ Example:
     help="Alarm budget to show the threshold for, such as 2/7d or 1/10000pt; may be repeated.",
 )
 @click.option("--card", is_flag=True, help="Print the model card instead.")
+@click.option("--try/--no-try", "attempt", default=True, help="Run its files here.  [--try]")
 @keys_option
 def command(
-    bundle: Path, as_json: bool, budgets: tuple[str, ...], card: bool, keys: Path | None
+    *,
+    bundle: Path,
+    as_json: bool,
+    budgets: tuple[str, ...],
+    card: bool,
+    attempt: bool,
+    keys: Path | None,
 ) -> None:
-    """Show what is in BUNDLE: signature, channels, timing, thresholds, files, training."""
+    """Show what is in BUNDLE: signature, channels, timing, thresholds, files, training.
+
+    Its model files are also run here, in a process of their own: which pass the bundle's golden
+    windows, how long a window takes, and which of them edge-tsad run would use and why.
+    """
     opened = open_bundle(bundle, trusted=load_keys(keys) if keys else None)
     if card:
         text = opened.read(opened.manifest.card.path).decode("utf-8", "replace")
         lines = text.splitlines()
     else:
         facts = summarize(opened, budgets)
+        facts |= {"here": here(bundle)} if attempt else {}
         lines = [json.dumps(facts, indent=2)] if as_json else render(facts)
     for line in lines:
         click.echo(line if as_json and not card else printable(line))
@@ -56,6 +70,7 @@ def render(facts: dict[str, Json]) -> list[str]:
         "Channels": channels(facts["channels"]),
         "Timing": timing(facts),
         "Files": files(facts["files"]),
+        "On this machine": trials(facts["here"]) if "here" in facts else [],
         "Alarm budgets": budgets(facts["files"]),
         "Checks and training": pairs(provenance(facts)),
         "Warnings": [f"! {line}" for line in facts["warnings"]],
@@ -128,6 +143,30 @@ def files(rows: list[dict[str, Json]]) -> list[str]:
         parity = settings(row["parity"])
         body.append([row["path"], row["format"], row["scheme"], size, runtimes or "-", parity])
     return table(["file", "format", "scheme", "bytes", "runtimes", "against the float model"], body)
+
+
+def here(path: Path) -> dict[str, Json]:
+    """How each file does on this machine; ``problem`` says why none can be used."""
+    try:
+        verdict: Json = encode(choose_apart(path))
+    except BackendError as e:
+        verdict = encode(Verdict(problem=str(e)))
+    return {key: value for key, value in verdict.items() if key != "missing"}
+
+
+def trials(facts: dict[str, Json]) -> list[str]:
+    """One line per file and runtime, and what they lead to."""
+    chosen, body = facts["chosen"], []
+    for row in facts["trials"]:
+        median = "-" if row["median_ms"] is None else f"{row['median_ms']:.3g}"
+        golden = row["problem"] or f"pass, worst at {row['worst']:.2g} of its bound"
+        runtime = f"{row['runtime']} {row['version']}".rstrip()
+        mark = "used" if row == chosen else ""
+        body.append([row["path"] or "-", runtime, median, mark, golden])
+    lines = table(["file", "runtime", "ms/window", "", "golden windows"], body)
+    if chosen is None:
+        return [*lines, f"! {facts['problem']}"]
+    return [*lines, f"{chosen['path']} on {chosen['runtime']} is used: {facts['why']}"]
 
 
 def budgets(rows: list[dict[str, Json]]) -> list[str]:

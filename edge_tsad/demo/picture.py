@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_tsad.bundle import Bundle
 from edge_tsad.demo.story import Outcome
-from edge_tsad.runtime.backends.select import open_best
+from edge_tsad.runtime.backends.select import open_file
 from edge_tsad.runtime.scorer import StreamScorer
 from edge_tsad.types import Cells, FloatArray, Scores
 
@@ -18,11 +17,12 @@ SHOWN_PERIODS = 12
 """Dominant periods around the labelled anomaly in the close-up."""
 
 
-def score_again(bundle: Bundle, values: FloatArray) -> Scores:
-    """The scores of ``values`` f32[n] by the code and the file that the gateway runs."""
-    manifest = bundle.manifest
-    shape = (manifest.timing.window, len(manifest.channels))
-    backend = open_best(manifest.files, bundle.read, shape=shape).backend
+def score_again(outcome: Outcome, values: FloatArray) -> Scores:
+    """The scores of ``values`` f32[n] by the code, the file and the runtime of the gateway."""
+    bundle, manifest = outcome.bundle, outcome.bundle.manifest
+    (stream,) = outcome.stats["streams"].values()
+    file = next(file for file in manifest.files if file.path == stream["model"])
+    backend = open_file(stream["backend"], file, bundle.read)
     scorer = StreamScorer(manifest.timing, len(manifest.channels), backend)
     index = np.arange(len(values), dtype=np.int64)
     observed = np.ones((len(values), 1), np.float32)
@@ -37,7 +37,7 @@ def draw(outcome: Outcome, threshold: float, path: Path) -> None:
     import matplotlib.pyplot as plt  # noqa: PLC0415
 
     recording = outcome.recording
-    scores = score_again(outcome.bundle, recording.values[outcome.offset :])
+    scores = score_again(outcome, recording.values[outcome.offset :])
     k = scores.index + outcome.offset
     period = outcome.bundle.manifest.timing.period
     middle = (recording.begin + recording.end) // 2

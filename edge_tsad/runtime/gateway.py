@@ -16,6 +16,7 @@ from edge_tsad import __version__
 from edge_tsad.config import GatewayConfig
 from edge_tsad.errors import EdgeTsadError
 from edge_tsad.runtime import payload
+from edge_tsad.runtime.choices import Choices
 from edge_tsad.runtime.clock import Clock, SystemClock
 from edge_tsad.runtime.delivery import Delivery
 from edge_tsad.runtime.feed import Arrival, Arrivals, Feed
@@ -60,7 +61,8 @@ class Gateway:
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
-        streams = StreamOpener(config).open_all()
+        choices = Choices(config.folder / "choices.json")
+        streams = StreamOpener(config, choices).open_all()
         self._topics = Topics(config.site, config.device)
         self.sink = sink or self._connect()
         now = self.clock.now()
@@ -70,6 +72,7 @@ class Gateway:
         except EdgeTsadError:
             self._lock.close()
             raise
+        choices.save()
         folder = config.folder / "state"
         folder.mkdir(exist_ok=True)
         self.workers = [

@@ -12,7 +12,8 @@ from edge_tsad.config import GatewayConfig, StreamConfig
 from edge_tsad.errors import ConfigError, EdgeTsadError
 from edge_tsad.registry import SOURCES
 from edge_tsad.runtime.alerting import AlertEvent, AlertPolicy
-from edge_tsad.runtime.backends.select import open_best
+from edge_tsad.runtime.choices import Choices
+from edge_tsad.runtime.choosing import Choice
 from edge_tsad.runtime.health import HealthSettings
 from edge_tsad.runtime.payload import StreamFacts
 from edge_tsad.runtime.resampler import Resampler
@@ -52,17 +53,16 @@ class Shared:
     """What all streams of one bundle share."""
 
     bundle: Bundle
-    path: str
+    choice: Choice
     backend: TimedBackend
-    version: str
 
 
 @dataclass(frozen=True, slots=True)
 class OpenStream:
     """A stream that can run: what is known of it, its source and its model.
 
-    ``path`` is the model file in the bundle and ``version`` that of the inference runtime;
-    ``record`` says that its cells are kept.
+    ``path`` is the model file in the bundle, ``version`` that of the inference runtime and ``why``
+    the reason for these two; ``record`` says that its cells are kept.
     """
 
     facts: StreamFacts
@@ -70,6 +70,7 @@ class OpenStream:
     backend: TimedBackend
     path: str
     version: str
+    why: str
     policy: PolicySettings
     lateness_ns: int
     health: HealthSettings
@@ -87,10 +88,16 @@ class OpenStream:
 
 
 class StreamOpener:
-    """Opens the streams of a configuration; those of one bundle share a backend."""
+    """Opens the streams of a configuration; those of one bundle share a backend.
 
-    def __init__(self, config: GatewayConfig) -> None:
+    Args:
+        config: what to open.
+        choices: chooses the model files; None does it anew for each bundle and keeps nothing.
+    """
+
+    def __init__(self, config: GatewayConfig, choices: Choices | None = None) -> None:
         self.config = config
+        self.choices = choices or Choices()
         self._shared: dict[tuple[str, str, int], Shared] = {}
 
     def open_all(self) -> list[OpenStream]:
@@ -119,7 +126,8 @@ class StreamOpener:
         shared = self._share(stream)
         stream.health.check(shared.bundle.manifest.channels)
         manifest = shared.bundle.manifest
-        tail = next(file.tail for file in manifest.files if file.path == shared.path)
+        chosen, why = shared.choice.chosen, shared.choice.why
+        tail = next(file.tail for file in manifest.files if file.path == chosen.path)
         threshold = Threshold.from_tail(tail, self._budget(stream, shared), stream.sensitivity)
         kind = SOURCES[stream.source.type]
         source: Source = kind(stream.source.options, manifest.channels, manifest.timing)
@@ -136,8 +144,9 @@ class StreamOpener:
             ),
             source=source,
             backend=shared.backend,
-            path=shared.path,
-            version=shared.version,
+            path=chosen.path,
+            version=chosen.version,
+            why=why,
             policy=manifest.policy,
             lateness_ns=int(stream.lateness_s * NANOSECONDS),
             health=stream.health,
@@ -148,16 +157,8 @@ class StreamOpener:
         key = (stream.bundle, stream.backend, stream.threads)
         if key not in self._shared:
             bundle = open_bundle(Path(stream.bundle))
-            manifest = bundle.manifest
-            choice = open_best(
-                manifest.files,
-                bundle.read,
-                shape=(manifest.timing.window, len(manifest.channels)),
-                threads=stream.threads,
-                backend=stream.backend or None,
-            )
-            backend = TimedBackend(choice.backend)
-            self._shared[key] = Shared(bundle, choice.path, backend, choice.version)
+            choice = self.choices.of(bundle, threads=stream.threads, backend=stream.backend or None)
+            self._shared[key] = Shared(bundle, choice, TimedBackend(choice.backend))
         return self._shared[key]
 
     def _budget(self, stream: StreamConfig, shared: Shared) -> Budget:

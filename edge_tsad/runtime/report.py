@@ -73,4 +73,5 @@ def stats(worker: StreamWorker) -> dict[str, Any]:
         "backend": worker.stream.backend.name,
         "backend_version": worker.stream.version,
         "model": worker.stream.path,
+        "model_reason": worker.stream.why,
     }

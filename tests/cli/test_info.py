@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from oracles import bundles
+from oracles import bundles, several_files
+from oracles.several_files import fast, slow, wrong
 
 from edge_tsad.bundle import DetectorInfo, open_bundle, write_bundle, write_signature
 from edge_tsad.cli.info import command
@@ -83,6 +84,29 @@ def test_data_without_a_rate_is_told_in_points(tmp_path: Path) -> None:
     assert "1/10000pt" in shown
     assert "The data came without time stamps" in shown
     assert json.loads(info(path, "--json").stdout)["timing"]["step_seconds"] is None
+
+
+def test_says_which_file_is_used_here_and_why(tmp_path: Path) -> None:
+    models = {"wrong.onnx": wrong(), "slow.onnx": slow(), "fast.onnx": fast()}
+    path = several_files.make(tmp_path, models)
+    shown = info(path).stdout
+    section = shown.partition("On this machine")[2].splitlines()
+    lines = {line.split()[0]: line for line in section if " onnxruntime 1" in line}
+    assert "used" in lines["fast.onnx"] and "pass, worst at 0 of its bound" in lines["fast.onnx"]
+    assert "used" not in lines["slow.onnx"] and "pass" in lines["slow.onnx"]
+    assert "as far from the float model as allowed" in lines["wrong.onnx"]
+    assert "fast.onnx on onnxruntime is used: the fastest of 2 that passed" in shown
+    facts = json.loads(info(path, "--json").stdout)["here"]
+    assert facts["chosen"]["path"] == "fast.onnx"
+    times = {row["path"]: row["median_ms"] for row in facts["trials"]}
+    assert times["fast.onnx"] < times["slow.onnx"] and times["wrong.onnx"] is None
+    assert "On this machine" not in info(path, "--no-try").stdout
+
+
+def test_a_bundle_that_cannot_run_here_is_shown_all_the_same(tmp_path: Path) -> None:
+    result = info(several_files.make(tmp_path, {"wrong.onnx": wrong()}))
+    assert result.exit_code == 0
+    assert "! no model file of the bundle computes here what it should" in result.stdout
 
 
 def test_the_card_is_printed(bundle: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from conftest import Mosquitto
-from oracles import tiny_bundle
+from oracles import several_files, tiny_bundle
 
 from edge_tsad.broker import BrokerConfig
 from edge_tsad.cli import main
@@ -299,6 +299,16 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     assert len(result.stderr.splitlines()) == 1, result.stderr
     assert result.stderr.startswith("edge-tsad: ") and sentence in result.stderr
     assert not (folder / "state").exists()
+
+
+def test_a_bundle_that_computes_something_else_here_is_one_sentence(
+    stopped_mosquitto: Mosquitto, start: Start, folder: Path
+) -> None:
+    several_files.make(folder, {"wrong.onnx": several_files.wrong()}).rename(folder / "tiny.tsad")
+    code, out, err = finish(start(*options(stopped_mosquitto)))
+    assert (code, out) == (2, "") and len(err.splitlines()) == 1
+    assert "streams[0] (pump): no model file of the bundle computes here what it should" in err
+    assert "wrong.onnx on onnxruntime" in err and not (folder / "state").exists()
 
 
 def test_a_file_of_other_columns_is_one_sentence(

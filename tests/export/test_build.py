@@ -11,7 +11,7 @@ from oracles import toy_files
 from edge_tsad.bundle import open_bundle, self_test
 from edge_tsad.errors import ConfigError, ExportError
 from edge_tsad.registry import BACKENDS
-from edge_tsad.runtime.backends.select import available, open_best
+from edge_tsad.runtime.backends.select import available
 from edge_tsad.runtime.threshold import Budget
 from edge_tsad.training.calibrate import fit_tail
 from edge_tsad.training.model import TrainedModel
@@ -97,12 +97,6 @@ class TestBundle:
         exact = next(file for file in manifest.files if file.path.endswith("fp32.tflite"))
         backend = BACKENDS["litert"](toy_files.file("tflite", "dynamic"))
         assert not self_test(bundle, exact, backend).passed
-
-    def test_the_first_scheme_is_preferred_on_a_gateway(self, exported):
-        folder, manifest, _ = exported
-        bundle = open_bundle(folder / "toy.tsad")
-        choice = open_best(manifest.files, bundle.read, shape=(64, 2))
-        assert choice.path == "model/toy-fp32.tflite"
 
     def test_each_file_has_a_tail_of_its_own(self, exported, model):
         _, manifest, _ = exported

@@ -16,7 +16,7 @@ from edge_tsad.registry import BACKENDS
 from edge_tsad.runtime.backends import checks
 from edge_tsad.runtime.backends.litert import LiteRTBackend
 from edge_tsad.runtime.backends.onnxruntime import OnnxRuntimeBackend
-from edge_tsad.runtime.backends.select import available, open_best
+from edge_tsad.runtime.backends.select import available, open_file
 from edge_tsad.runtime.backends.tflite_runtime import TFLiteRuntimeBackend
 from edge_tsad.training.torch_backend import TorchBackend
 
@@ -164,60 +164,35 @@ class Entry:
     runtimes: dict[str, str] = field(default_factory=dict)
 
 
-FILES = [
-    Entry("model/a.onnx", "onnx", {"onnxruntime": "1.17"}),
-    Entry("model/b.tflite", "tflite", {"litert": "2.0", "tflite-runtime": "2.14.0"}),
-    Entry("model/c.tflite", "tflite", {"litert": "2.0", "tflite-runtime": "2.14.0"}),
-]
+MEANT = Entry("model/b.tflite", "tflite", {"litert": "2.0", "tflite-runtime": "2.14.0"})
 
 
 def read(path):
     return toy_files.file(path.rpartition(".")[2])
 
 
-class TestOpenBest:
-    def test_prefers_litert_and_then_the_order_of_the_files(self):
-        choice = open_best(FILES, read, shape=SHAPE)
-        assert (choice.path, choice.backend.name) == ("model/b.tflite", "litert")
-        assert choice.passed_over == ()
+class TestOpenFile:
+    def test_opens_what_is_meant_for_a_runtime(self):
+        assert open_file("litert", MEANT, read, shape=SHAPE).name == "litert"
 
-    def test_goes_on_where_a_file_does_not_open(self):
-        choice = open_best(FILES, lambda path: b"" if "b." in path else read(path))
-        assert choice.path == "model/c.tflite"
-        assert len(choice.passed_over) == 1
-
-    def test_goes_on_where_a_runtime_is_missing(self, monkeypatch):
+    def test_a_runtime_that_is_missing_is_named(self, monkeypatch):
         monkeypatch.setattr(LiteRTBackend, "version", classmethod(lambda cls: None))
-        choice = open_best(FILES, read)
-        assert (choice.path, choice.backend.name) == ("model/a.onnx", "onnxruntime")
-        assert any("edge-tsad[litert]" in reason for reason in choice.passed_over)
+        with pytest.raises(BackendError, match=r"edge-tsad\[litert\]"):
+            open_file("litert", MEANT, read)
 
-    def test_takes_only_the_backend_asked_for(self):
-        assert open_best(FILES, read, backend="onnxruntime").path == "model/a.onnx"
+    def test_an_unknown_runtime_is_said(self):
         with pytest.raises(ConfigError, match="backend: 'tensorrt' is unknown"):
-            open_best(FILES, read, backend="tensorrt")
+            open_file("tensorrt", MEANT, read)
 
     def test_respects_the_least_version(self):
-        newer = [Entry("model/b.tflite", "tflite", {"litert": "99.1"})]
+        newer = Entry("model/b.tflite", "tflite", {"litert": "99.1"})
         with pytest.raises(BackendError, match=r"needs version 99\.1 or newer and here is"):
-            open_best(newer, read, backend="litert")
+            open_file("litert", newer, read)
 
     def test_respects_the_runtimes_a_file_is_meant_for(self):
-        other = [Entry("model/b.tflite", "tflite", {"tflite-runtime": "2.14.0"})]
+        other = Entry("model/b.tflite", "tflite", {"tflite-runtime": "2.14.0"})
         with pytest.raises(BackendError, match="is not meant for it"):
-            open_best(other, read, backend="litert")
-
-    def test_says_why_nothing_runs(self, monkeypatch):
-        for kind in (LiteRTBackend, OnnxRuntimeBackend):
-            monkeypatch.setattr(kind, "version", classmethod(lambda cls: None))
-        with pytest.raises(BackendError, match="no model file of the bundle runs here") as caught:
-            open_best(FILES, read)
-        assert "edge-tsad[litert]" in str(caught.value)
-        assert "edge-tsad[ort]" in str(caught.value)
-
-    def test_says_which_formats_are_missing(self):
-        with pytest.raises(BackendError, match="litert: the bundle has no tflite file"):
-            open_best([Entry("model/a.onnx", "onnx", {})], read)
+            open_file("litert", other, read)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,8 @@
-"""Which model file of a bundle is run by which runtime on this machine."""
+"""Which runtimes are here, and opening one model file of a bundle in one of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from edge_tsad.errors import BackendError
@@ -11,7 +10,7 @@ from edge_tsad.registry import BACKENDS
 from edge_tsad.runtime.backends.base import Backend
 from edge_tsad.runtime.backends.checks import version_key
 
-__all__ = ["Choice", "ModelEntry", "available", "open_best"]
+__all__ = ["ModelEntry", "available", "open_file"]
 
 
 class ModelEntry(Protocol):
@@ -30,16 +29,6 @@ class ModelEntry(Protocol):
         """Least version of each backend that the file is meant for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A file, the open backend that runs it, and why the ones preferred to it did not."""
-
-    path: str
-    backend: Backend
-    version: str
-    passed_over: tuple[str, ...]
-
-
 def available() -> dict[str, str]:
     """Version of each backend that can be used here, in the order of preference."""
     versions: dict[str, str] = {}
@@ -50,54 +39,28 @@ def available() -> dict[str, str]:
     return versions
 
 
-def open_best(
-    files: Iterable[ModelEntry],
+def open_file(
+    name: str,
+    entry: ModelEntry,
     read: Callable[[str], bytes],
     *,
     shape: tuple[int, int] | None = None,
     threads: int = 1,
-    backend: str | None = None,
-) -> Choice:
-    """Open the first file that runs here.
-
-    Backends are tried in their order (LiteRT, tflite-runtime, ONNX Runtime), and for each of them
-    its files in the order of ``files``.
+) -> Backend:
+    """Open a model file in the backend ``name``.
 
     Args:
-        files: model files of a bundle.
+        name: of the registry.
+        entry: the file.
         read: returns the bytes of a path.
         shape: ``(T, C)`` that the file must have.
         threads: threads one inference may use.
-        backend: the only backend to use; None tries all.
 
     Raises:
-        BackendError: no file can be opened here; the sentence says why for each backend.
-        ConfigError: ``backend`` is unknown.
+        BackendError: the runtime is missing or too old, the file is not meant for it, or it cannot
+            be opened; the sentence starts with ``name``.
+        ConfigError: ``name`` is unknown.
     """
-    entries = list(files)
-    reasons: list[str] = []
-    for name in [backend] if backend else list(BACKENDS):
-        wanted = [entry for entry in entries if entry.format in BACKENDS[name].formats]
-        for entry in wanted:
-            try:
-                opened, version = _open(name, entry, read, shape, threads)
-            except BackendError as error:
-                if str(error) not in reasons:
-                    reasons.append(str(error))
-            else:
-                return Choice(entry.path, opened, version, tuple(reasons))
-        if not wanted:
-            reasons.append(f"{name}: the bundle has no {' or '.join(BACKENDS[name].formats)} file")
-    raise BackendError(f"no model file of the bundle runs here: {'. '.join(reasons)}")
-
-
-def _open(
-    name: str,
-    entry: ModelEntry,
-    read: Callable[[str], bytes],
-    shape: tuple[int, int] | None,
-    threads: int,
-) -> tuple[Backend, str]:
     kind = BACKENDS[name]
     version = kind.version()
     if version is not None:
@@ -111,4 +74,4 @@ def _open(
             )
     # The constructor says what is wrong with a package that is missing or unfit.
     opened: Backend = kind(read(entry.path), threads=threads, shape=shape)
-    return opened, str(version)
+    return opened
