@@ -1,4 +1,4 @@
-"""How to reach an MQTT broker: the table ``[broker]`` of a configuration, and its checks."""
+"""The tables ``[broker]``, ``[commands]`` and ``[home_assistant]`` of a configuration."""
 
 from __future__ import annotations
 
@@ -12,8 +12,15 @@ from urllib.parse import urlsplit
 from edge_tsad.errors import ConfigError
 from edge_tsad.files import read_limited
 
-__all__ = ["BrokerConfig", "check_positive"]
+__all__ = [
+    "BrokerConfig",
+    "CommandName",
+    "CommandsConfig",
+    "HomeAssistantConfig",
+    "check_positive",
+]
 
+CommandName = Literal["ack", "silence", "sensitivity", "label", "replay"]
 LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1")
 DEFAULT_PORT = {"mqtt": 1883, "mqtts": 8883}
 
@@ -95,6 +102,36 @@ class BrokerConfig:
             return None
         data = read_limited(Path(self.password_file), 4096, ConfigError)
         return data.decode("utf-8", "replace").split("\n", 1)[0].rstrip("\r")
+
+
+@dataclass(frozen=True, slots=True)
+class CommandsConfig:
+    """Which commands the gateway takes from MQTT; none unless ``allow`` names it.
+
+    ``sensitivity`` are the bounds within which a command may set that of a stream.
+    """
+
+    allow: tuple[CommandName, ...] = ()
+    sensitivity: tuple[float, float] = (0.2, 5.0)
+
+    def __post_init__(self) -> None:
+        least, most = self.sensitivity
+        if not 0.1 <= least <= most <= 10:
+            raise ConfigError(
+                f"commands.sensitivity: [{least:g}, {most:g}] are no bounds within 0.1…10"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class HomeAssistantConfig:
+    """Whether the gateway describes its streams to Home Assistant, and below which ``prefix``."""
+
+    discovery: bool = False
+    prefix: str = "homeassistant"
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", self.prefix):
+            raise ConfigError(f"home_assistant.prefix: {self.prefix!r} is no beginning of a topic")
 
 
 def split_url(url: str) -> tuple[str, str, int]:

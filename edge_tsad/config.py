@@ -28,7 +28,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_tsad.broker import BrokerConfig, check_positive
+from edge_tsad.broker import (
+    BrokerConfig,
+    CommandsConfig,
+    HomeAssistantConfig,
+    check_positive,
+)
 from edge_tsad.decode import Decoder
 from edge_tsad.errors import ConfigError
 from edge_tsad.files import read_limited
@@ -181,6 +186,8 @@ class GatewayConfig:
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     state: StateConfig = field(default_factory=StateConfig)
     history: HistoryConfig = field(default_factory=HistoryConfig)
+    commands: CommandsConfig = field(default_factory=CommandsConfig)
+    home_assistant: HomeAssistantConfig = field(default_factory=HomeAssistantConfig)
 
     def __post_init__(self) -> None:
         check_name(self.site, "gateway.site")

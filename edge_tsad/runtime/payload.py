@@ -19,7 +19,16 @@ from edge_tsad.runtime.alerting import AlertEvent
 from edge_tsad.runtime.threshold import Threshold
 from edge_tsad.types import NANOSECONDS, Channel, Timing
 
-__all__ = ["LARGEST_ALERT", "AlertIdentity", "StreamFacts", "alert", "calibration", "ended", "pack"]
+__all__ = [
+    "LARGEST_ALERT",
+    "AlertIdentity",
+    "StreamFacts",
+    "alert",
+    "announced",
+    "calibration",
+    "ended",
+    "pack",
+]
 
 LARGEST_ALERT = 2048
 MOST_CHANNELS = 8
@@ -115,6 +124,12 @@ def ended(last: Mapping[str, Any], identity: AlertIdentity, why: str) -> bytes:
     """The end of an alert that cannot be followed any further, from its ``last`` message."""
     message = {**last, "seq": identity.seq, "epoch": identity.epoch, "type": "end"}
     message |= {"late": False, "score": None, "data_lost": True, "reason": why}
+    return fitted(message)
+
+
+def announced(last: Mapping[str, Any], identity: AlertIdentity) -> bytes:
+    """The first message of an alert that is open and was not told so far, from its ``last`` one."""
+    message = {**last, "seq": identity.seq, "epoch": identity.epoch, "type": "new"}
     return fitted(message)
 
 

@@ -33,6 +33,19 @@ class Topics:
         """The scores of a stream (QoS 0, rate-capped)."""
         return f"{ROOT}/{self.site}/{self.device}/score/{stream}"
 
+    def command(self, name: str) -> str:
+        """Where the command ``name`` is given; ``+`` stands for all."""
+        return f"{ROOT}/{self.site}/{self.device}/cmd/{name}"
+
+    def response(self, name: str) -> str:
+        """Where the command ``name`` is answered unless the request names another topic."""
+        return f"{ROOT}/{self.site}/{self.device}/response/{name}"
+
+    @property
+    def probe(self) -> str:
+        """What the gateway says to itself under MQTT 3.1.1, to see that it may publish."""
+        return f"{ROOT}/{self.site}/{self.device}/probe"
+
 
 def alert_filter(site: str = "", device: str = "") -> str:
     """The subscription to all alerts of a device; an empty name stands for any."""

@@ -101,7 +101,7 @@ def test_alerts_are_stored_after_a_stop(
     Failing(monkeypatch, 4, gateway.stop)
     gateway.run()
     # How far the source came before the stop is a matter of chance.
-    assert stored(gateway) == gateway.workers[0].alerts.total() > 0 and not gateway.errors
+    assert stored(gateway) == gateway.workers[0].announcer.counts.total() > 0 and not gateway.errors
 
 
 def test_alerts_that_cannot_be_stored_are_an_error_and_come_again(
