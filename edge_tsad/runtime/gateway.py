@@ -24,9 +24,9 @@ from edge_tsad.runtime.history import History
 from edge_tsad.runtime.lock import lock
 from edge_tsad.runtime.opening import OpenStream, StreamOpener
 from edge_tsad.runtime.outbox import Bounds, Outbox
+from edge_tsad.runtime.reception import Reception, connect
 from edge_tsad.runtime.segments import Layout
 from edge_tsad.runtime.sinks.base import Sink
-from edge_tsad.runtime.sinks.mqtt import MqttSink
 from edge_tsad.runtime.stats import peak_rss_mb
 from edge_tsad.runtime.topics import Topics
 from edge_tsad.runtime.worker import StreamWorker
@@ -64,7 +64,7 @@ class Gateway:
         choices = Choices(config.folder / "choices.json")
         streams = StreamOpener(config, choices).open_all()
         self._topics = Topics(config.site, config.device)
-        self.sink = sink or self._connect()
+        self.sink = sink or connect(config)
         now = self.clock.now()
         self._lock = lock(config.folder)
         try:
@@ -87,6 +87,7 @@ class Gateway:
             for number, worker in enumerate(self.workers)
         ]
         self.delivery = Delivery(self.outbox, self.sink, self._topics.alert)
+        self.reception = Reception(config, self.workers, self.outbox, self.delivery, self.sink)
         self.errors: list[str] = []
         self._started = now
         self._described: dict[int, tuple[Any, float]] = {}
@@ -105,6 +106,7 @@ class Gateway:
         """
         try:
             self._publish(self.clock.now())
+            self.reception.begin(self.clock.now())
             self.sink.start()
             for feed in self._feeds:
                 feed.start()
@@ -135,11 +137,13 @@ class Gateway:
         now = self.clock.now()
         if arrival is not None:
             self._take(arrival, now)
+        self.reception.answer(now)
         if arrival is None or now.monotonic_s >= self._chores_at_s:
             self._chores_at_s = now.monotonic_s + TICK_S
             for worker in self.workers:
                 self._attempt(worker, worker.advance, now)
             self.sink.tick()
+            self.reception.tick(now)
             self._publish(now)
             self._snapshot_when_due(now)
         self.delivery.tick(now)
@@ -171,7 +175,12 @@ class Gateway:
     def _publish(self, now: Now) -> None:
         """Say what has changed: at once where it matters, else every ten seconds."""
         for number, worker in enumerate(self.workers):
-            essence = (worker.process, tuple(sorted(worker.all_health())))
+            essence = (
+                worker.process,
+                tuple(sorted(worker.all_health())),
+                worker.standing.silence,
+                worker.stream.sensitivity,
+            )
             before, due_s = self._described.get(number, (None, 0.0))
             if essence != before or now.monotonic_s >= due_s:
                 self._described[number] = (essence, now.monotonic_s + DESCRIBE_EVERY_S)
@@ -196,6 +205,8 @@ class Gateway:
             "streams": [worker.facts.stream for worker in self.workers],
             "outbox": self._outbox_message(),
             "refused": self.delivery.refused or None,
+            "proof": self.sink.proof,
+            "commands": list(self.config.commands.allow),
         }
 
     def _outbox_message(self) -> dict[str, Any]:
@@ -293,12 +304,6 @@ class Gateway:
         """Commit what could not be committed before."""
         for worker in self.workers:
             worker.retry(now)
-
-    def _connect(self) -> MqttSink:
-        will = (self._topics.status, payload.pack({"online": False, "reason": "lost"}))
-        broker = self.config.broker
-        default = f"edge-tsad-{self.config.site}-{self.config.device}"
-        return MqttSink(broker, broker.client_id or default, will)
 
 
 def history(config: GatewayConfig, stream: OpenStream) -> History | None:

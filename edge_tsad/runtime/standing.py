@@ -93,7 +93,7 @@ class Standing:
                 log.warning("%s: the end of its silence is not stored: %s", self.stream, e)
 
     def _keep(self, decisions: Decisions, now: Now) -> None:
-        self._outbox.commit(self._key, [], json.dumps(encode(decisions)).encode(), now)
+        self._outbox.keep(self._key, json.dumps(encode(decisions)).encode(), now)
         self._kept = decisions
 
     def _read(self, data: bytes | None) -> Decisions:

@@ -22,6 +22,7 @@ class NoBroker:
     """A sink without a connection."""
 
     connection = 0
+    proof = "confirmed"
 
     def start(self) -> None: ...
     def tick(self) -> None: ...
@@ -34,6 +35,8 @@ class NoBroker:
 
     def acknowledgements(self) -> list[object]:
         return []
+
+    cleared = received = acknowledgements
 
 
 @pytest.fixture

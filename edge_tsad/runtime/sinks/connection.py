@@ -5,18 +5,29 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_tsad.broker import BrokerConfig
 from edge_tsad.errors import ConfigError
+from edge_tsad.runtime.sinks.base import Incoming, Reply
 
-__all__ = ["CONNECT_TIMEOUT_S", "Client", "guarded", "make_client", "session"]
+__all__ = [
+    "CONNECT_TIMEOUT_S",
+    "Client",
+    "guarded",
+    "incoming",
+    "make_client",
+    "reply_properties",
+    "session",
+    "subscribe",
+]
 
 log = logging.getLogger(__name__)
 
@@ -110,3 +121,37 @@ def session(client: Client, expiry_s: int) -> dict[str, Any]:
     properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
     properties.SessionExpiryInterval = expiry_s
     return {"clean_start": False, "properties": properties}
+
+
+def subscribe(client: Client, filters: Sequence[str]) -> None:
+    """Subscribe with QoS 1; under MQTT 5 a message that was published as retained stays marked."""
+    if client.protocol != paho.MQTTv5:
+        client.subscribe([(where, 1) for where in filters])
+        return
+    options = SubscribeOptions(qos=1, retainAsPublished=True)
+    client.subscribe([(where, options) for where in filters])
+
+
+def incoming(message: paho.MQTTMessage) -> Incoming:
+    """A message with what MQTT 5 says of the answer.
+
+    Raises:
+        UnicodeDecodeError: its topic is no UTF-8 text.
+    """
+    properties = message.properties
+    return Incoming(
+        message.topic,
+        bytes(message.payload),
+        bool(message.retain),
+        getattr(properties, "ResponseTopic", ""),
+        getattr(properties, "CorrelationData", b""),
+    )
+
+
+def reply_properties(client: Client, reply: Reply) -> Properties | None:
+    """The correlation data of an answer (MQTT 5)."""
+    if client.protocol != paho.MQTTv5 or not reply.correlation:
+        return None
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.CorrelationData = reply.correlation
+    return properties
