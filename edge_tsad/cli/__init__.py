@@ -44,6 +44,7 @@ COMMANDS = {
     "record": CommandEntry("edge_tsad.cli.record:command", "Record streams to train on."),
     "run": CommandEntry("edge_tsad.cli.run:command", "Score live streams and send alerts to MQTT."),
     "alerts": CommandEntry("edge_tsad.cli.alerts:command", "Subscribe to alerts and print them."),
+    "labels": CommandEntry("edge_tsad.cli.labels:command", "Print what people said of alerts."),
     "flash": CommandEntry("edge_tsad.cli.flash:command", "Bring a bundle to gateways or a stick."),
     "status": CommandEntry("edge_tsad.cli.status:command", "Show which bundle gateways serve."),
     "confirm": CommandEntry("edge_tsad.cli.confirm:command", "Let a bundle on trial stay."),

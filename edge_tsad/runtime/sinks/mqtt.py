@@ -289,6 +289,8 @@ class MqttSink:
             client.reason = f"it refuses the connection: {reason}"
             client.answered.set()
             return
+        if self.filters:  # first, so that who sees it online can command it
+            subscribe(client, self.filters)
         self._probe.begin(client)
         with self._lock:
             self._client = client
@@ -296,8 +298,6 @@ class MqttSink:
             self._publish_retained(list(self._retained))
             for key, reply in list(self._replies.items()):
                 self._publish_reply(client, number, key, reply)
-        if self.filters:
-            subscribe(client, self.filters)
         client.accepted = True
         client.answered.set()
         level = logging.WARNING if self._said else logging.INFO
