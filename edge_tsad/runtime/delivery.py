@@ -25,7 +25,8 @@ class Delivery:
     """Sends what is pending and settles what was acknowledged.
 
     A row is late when it was committed by an earlier process or more than a minute ago. One that
-    the broker refused is tried again after a minute, the others meanwhile go on.
+    the broker refused is tried again after a minute or over a new connection, and the others go on
+    meanwhile.
 
     Args:
         outbox: the queue.
@@ -59,6 +60,7 @@ class Delivery:
         if self.sink.connection != self._connection:
             self._connection = self.sink.connection
             self._in_flight.clear()
+            self._not_before_s.clear()  # another connection may have other rights
         try:
             if self._connection and len(self._in_flight) < WINDOW:
                 self._send(now)

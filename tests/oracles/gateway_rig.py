@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+import ssl
 import subprocess
 import sys
 import time
@@ -35,13 +36,16 @@ class Peer:
     """Another MQTT client, which keeps every message of its filters."""
 
     def __init__(
-        self, port: int, *filters: str, username: str = "", version: int = paho.MQTTv5
-    ) -> None:
+        self, port: int, *filters: str, username: str = "", password: str = "",
+        version: int = paho.MQTTv5, context: ssl.SSLContext | None = None,
+    ) -> None:  # fmt: skip
         self.messages: list[paho.MQTTMessage] = []
         self.answers: queue.Queue[paho.MQTTMessage] = queue.Queue()
         self.client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=version)
         if username:
-            self.client.username_pw_set(username, username)
+            self.client.username_pw_set(username, password)
+        if context is not None:
+            self.client.tls_set_context(context)
         subscribed: queue.Queue[bool] = queue.Queue()
         wanted = [(each, 1) for each in filters]
         self.client.on_connect = lambda c, *_: c.subscribe(wanted)

@@ -52,7 +52,7 @@ class Sink(Protocol):
         """What an acknowledgement of this connection means.
 
         ``confirmed``: it says whether the message was taken. ``proven``: it does not, but a probe
-        was read back. ``unproven``: nor was a probe; ``waiting``: for the probe.
+        was read back. ``unproven``: nor was a probe; ``waiting``: for it, or for a connection.
         """
         ...
 

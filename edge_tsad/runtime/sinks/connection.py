@@ -14,7 +14,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_tsad.broker import BrokerConfig
+from edge_tsad.broker import BrokerConfig, credential, secret_file
 from edge_tsad.errors import ConfigError
 from edge_tsad.runtime.sinks.base import Incoming, Reply
 
@@ -101,12 +101,16 @@ def tls_context(broker: BrokerConfig) -> ssl.SSLContext:
     """Certificates are always verified, against ``ca_file`` or else the system's authorities.
 
     Raises:
-        ConfigError: a file cannot be read or holds no certificate.
+        ConfigError: a file cannot be read, holds no certificate, or is a key that others can read.
     """
     try:
-        context = ssl.create_default_context(cafile=broker.ca_file or None)
+        authority = broker.ca_file and credential(broker.ca_file, "broker.ca_file")
+        context = ssl.create_default_context(cafile=authority or None)
         if broker.certificate_file:
-            context.load_cert_chain(broker.certificate_file, broker.key_file or None)
+            certificate = credential(broker.certificate_file, "broker.certificate_file")
+            key = secret_file(broker.key_file or broker.certificate_file, "broker.key_file")
+            # An empty password: an encrypted key is an error and not a question on the terminal.
+            context.load_cert_chain(certificate, key, password="")
     except OSError as e:  # ssl.SSLError is one
         raise ConfigError(
             f"broker: ca_file, certificate_file or key_file cannot be used: {e.strerror or e}"

@@ -93,7 +93,9 @@ class MqttSink:
     @property
     def proof(self) -> Proof:
         """What an acknowledgement of this connection means."""
-        return "confirmed" if self.broker.protocol == "5" else self._probe.proof
+        if self.broker.protocol == "5":
+            return "confirmed"
+        return self._probe.proof if self._connection else "waiting"
 
     def start(self) -> None:
         """Begin to connect, in the background."""
