@@ -153,14 +153,14 @@ def test_under_mqtt_3_the_right_to_publish_is_proven_or_its_absence_said(
     rig.broker.start(f"acl_file {acl}")
     peer = peers(rig.broker.port)
     rig.start(broker='protocol = "3.1.1"')
-    status = wait_for(lambda: (s := peer.last(STATUS)) and s["proof"] == "unproven" and s, 30)
+    status = wait_for(lambda: (s := peer.last(STATUS)) and s.get("proof") == "unproven" and s, 30)
     wait_for(lambda: "MQTT_UNPROVEN" in peer.last(STATE)["health"])
     assert status["online"]
     assert rig.log.read_text().count("nothing proves that the broker takes") == 1
     acl.write_text("topic readwrite #\n")
     rig.broker.restart()
     again = peers(rig.broker.port)
-    wait_for(lambda: again.last(STATUS) and again.last(STATUS)["proof"] == "proven", 30)
+    wait_for(lambda: (again.last(STATUS) or {}).get("proof") == "proven", 30)
     assert again.last(STATE)["health"] == []
 
 
@@ -223,8 +223,9 @@ def test_tls_with_client_certificates(rig: Rig, peers: Peers) -> None:
     ("who", "words"),
     [
         ("broker", "certificate has expired"),
-        ("gateway", "expired"),
-        ("nobody", "certificate required"),
+        # mosquitto 2.0 ends the connection without saying why.
+        ("gateway", "perhaps the broker does not accept this client's certificate"),
+        ("nobody", "perhaps the broker does not accept this client's certificate"),
     ],
 )
 def test_a_certificate_that_does_not_do_is_said_and_the_alerts_wait(

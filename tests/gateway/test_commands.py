@@ -268,7 +268,7 @@ def test_under_mqtt_3_the_answer_goes_to_the_default_topic(rig: Rig, peers: Peer
     message, answer = peer.answer()
     assert message.topic == f"{OWN}/response/silence" and answer["ok"]
     assert answer["request"] == "me-1"
-    wait_for(lambda: peer.last(STATUS)["proof"] == "proven")
+    wait_for(lambda: (peer.last(STATUS) or {}).get("proof") == "proven")
     with pytest.raises(queue.Empty):
         peer.answer(0.3)
 

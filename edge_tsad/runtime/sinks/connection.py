@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion, LogLevel, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_tsad.broker import BrokerConfig, credential, secret_file
@@ -49,7 +50,22 @@ class Client(paho.Client):
         self.ended = threading.Event()
         self.accepted = False
         self.connecting = False
+        self.encrypted = False
         self.reason = ""
+        self._trouble = ""
+        self.on_log = self._keep_trouble
+
+    def _keep_trouble(self, client: paho.Client, data: Any, level: int, text: str) -> None:
+        """Keep what paho says of its socket, and of TLS, in its log alone."""
+        if level == LogLevel.MQTT_LOG_ERR and "socket" in text:
+            self._trouble = text.partition(": ")[2]
+
+    def lost(self, reason: ReasonCode) -> str:
+        """Why the connection was lost, in words."""
+        words = f"the connection was lost: {self._trouble or reason}"
+        if self.encrypted and not self.accepted:
+            words += "; perhaps the broker does not accept this client's certificate"
+        return words
 
     def loop_forever(
         self, timeout: float = 1.0, retry_first_connection: bool = False
@@ -94,6 +110,7 @@ def make_client(broker: BrokerConfig, client_id: str, *, persistent: bool = Fals
         client.username_pw_set(broker.username, broker.password())
     if broker.tls:
         client.tls_set_context(tls_context(broker))
+        client.encrypted = True
     return client
 
 

@@ -326,7 +326,7 @@ class MqttSink:
     def _on_disconnect(self, number: int, client: Client, reason: ReasonCode) -> None:
         if self._connection == number:
             self._connection = 0
-        client.reason = client.reason or f"the connection was lost: {reason}"
+        client.reason = client.reason or client.lost(reason)
 
     def _say_down(self, reason: str) -> None:
         """Once for each reason until there is a connection."""
