@@ -297,6 +297,7 @@ class Gateway:
         farewell = (self._topics.status, payload.pack({"online": False, "reason": "stopped"}))
         self.sink.close(farewell, FAREWELL_S)
         self.delivery.tick(self.clock.now())  # acknowledgements that came meanwhile
+        self.reception.tick(self.clock.now())
         self.outbox.close()
         self._lock.close()
 
