@@ -15,7 +15,7 @@ from oracles.gateway_rig import OWN, QUIET, SPIKE, Peer, Rig, wait_for
 
 from edge_tsad.broker import CommandsConfig
 from edge_tsad.runtime.labels import AlertLabel
-from edge_tsad.runtime.requests import REQUESTS, Answer
+from edge_tsad.runtime.requests import REQUESTS, Answer, read
 from edge_tsad.runtime.sinks.base import Proof
 from edge_tsad.runtime.topics import Topics, alert_filter, response_filter
 
@@ -200,3 +200,25 @@ bundle = "tiny.tsad"
 health.no_data_s = 2
 source = { type = "mqtt", topic = "nothing/+", broker.url = "mqtt://127.0.0.1:1" }
 """
+
+
+PAGE = (ROOT / "docs" / "mqtt.md").read_text()
+
+
+def test_every_message_on_the_page_is_as_the_contract_says() -> None:
+    lines = re.findall(r"^(edge-tsad/\S+) (\{.*\})$", PAGE, re.M)
+    found = [each for topic, body in lines for each in problems(topic, body.encode())]
+    assert len(lines) >= 8 and not found
+    assert {channel_of(topic) for topic, _ in lines} >= {"status", "state", "alert", "cmd-ack"}
+
+
+def test_every_command_on_the_page_is_one_that_the_gateway_takes() -> None:
+    found = re.findall(r"^mosquitto_(?:pub|rr) .*-t (\S+) .*-m '(.*)'$", PAGE, re.M)
+    for topic, body in found:
+        read(topic.rpartition("/")[2], body.encode())
+        assert not problems(topic, body.encode())
+    assert {topic.rpartition("/")[2] for topic, _ in found} == set(REQUESTS)
+    for command in REQUESTS:
+        assert f"| `{command}` |" in PAGE
+    for name in SCHEMAS["Online"]["properties"]:
+        assert f'"{name}"' in PAGE
