@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.gateway_rig import OWN, QUIET, SPIKE, Peer, Rig, wait_for
 from paho.mqtt import client as paho
@@ -299,6 +299,7 @@ def test_labels_are_stored_by_alert_and_exported(rig: Rig, peers: Peers) -> None
     assert table.splitlines()[0].startswith("stream,id,label,") and '"cleaning, again"' in table
 
 
+@settings(deadline=None)
 @given(
     command=st.sampled_from(sorted(REQUESTS)),
     data=st.binary(max_size=200) | st.text().map(str.encode),
@@ -317,6 +318,7 @@ JSON = st.recursive(
 KEYS = st.sampled_from(["stream", "id", "for_s", "value", "label", "note", "from_seq", "request"])
 
 
+@settings(deadline=None)
 @given(command=st.sampled_from(sorted(REQUESTS)), table=st.dictionaries(KEYS, JSON))
 def test_any_json_is_a_request_or_one_sentence(command: str, table: dict[str, Any]) -> None:
     try:

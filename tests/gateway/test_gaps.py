@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from conftest import Mosquitto
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.gateway_rig import OWN, QUIET, SPIKE, Peer, Rig, wait_for
 
@@ -73,6 +73,7 @@ def test_what_arrives_out_of_order_is_no_gap() -> None:
     assert consumer.asked == []
 
 
+@settings(deadline=None)
 @given(st.permutations(range(1, 12)), st.sets(st.integers(2, 10)))
 def test_just_the_missing_numbers_are_asked_for(order: list[int], lost: set[int]) -> None:
     consumer = Consumer()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles.gateway_rig import OWN, QUIET, Peer, Rig, wait_for
 
@@ -195,6 +195,7 @@ NAME = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,5}", fullmatch=True)
 NAMES = st.lists(NAME, min_size=2, max_size=3)
 
 
+@settings(deadline=None)
 @given(NAMES, NAMES)
 def test_different_streams_have_different_ids(one: list[str], other: list[str]) -> None:
     first, second = object_id("edge-tsad", *one), object_id("edge-tsad", *other)

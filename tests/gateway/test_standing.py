@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_tsad.runtime.announcing import Announcer
@@ -89,7 +89,7 @@ def test_damaged_decisions_are_said_and_left(
 STEPS = st.lists(st.sampled_from(["new", "update", "end", "silence", "speak", "fail", "crash"]))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=50)
 @given(steps=STEPS)
 def test_what_is_told_is_told_whole(steps: list[str], tmp_path_factory: Any) -> None:
     outbox = Outbox(tmp_path_factory.mktemp("box") / "o.db", Bounds(), at(0))
