@@ -30,8 +30,8 @@ from export.card import write_card
 from export.golden import golden_bounds, make_golden
 from export.quantize import SCHEMES, Scheme, scheme_named
 from export.tail import file_tail
-from export.verify import Reference, run, verify
-from export.windows import Windows, distorted
+from export.verify import Reference, RefusedError, run, verify
+from export.windows import Windows, calibration_windows, distorted
 
 __all__ = ["DEFAULT_FORMATS", "DEFAULT_SCHEMES", "Exported", "export_bundle", "export_files"]
 
@@ -67,6 +67,7 @@ class Bench:
     level: float
     seed: int
     threshold: Threshold
+    calibration: Windows
 
     @classmethod
     def of(cls, model: TrainedModel, budget: Budget | None, seed: int) -> Bench:
@@ -83,7 +84,8 @@ class Bench:
             threshold=threshold.value,
         )
         golden, level = make_golden(model.detector, normal, seed=seed)
-        return cls(model, reference, golden, level, seed, threshold)
+        calibration = calibration_windows(normal, model.timing.period, seed + 1)
+        return cls(model, reference, golden, level, seed, threshold, calibration)
 
     def label(self, exporter: Exporter, scheme: Scheme) -> str:
         """What a file is called."""
@@ -99,14 +101,21 @@ class Bench:
         Raises:
             ExportError: the last of them was refused.
         """
-        data = exporter.quantize(original, scheme.name, self.reference.windows)
-        try:
-            return self.finish(label, data, exporter, scheme)
-        except ExportError as error:
-            if not scheme.instead:
-                raise
-            logger.warning("%s; taking %r instead of %r", error, scheme.instead, scheme.name)
-            return self.quantized(label, original, exporter, SCHEMES[scheme.instead])
+        tried = b""
+        for floating in range(scheme.floating + 1):
+            data = exporter.quantize(original, scheme.name, self.calibration, floating)
+            if data == tried:
+                break  # there are no more layers to leave out
+            tried = data
+            try:
+                return self.finish(label, data, exporter, scheme)
+            except RefusedError as error:
+                logger.info("%s (%d layers float)", error, floating)
+                refusal = error
+        if not scheme.instead:
+            raise refusal
+        logger.warning("%s; taking %r instead of %r", refusal, scheme.instead, scheme.name)
+        return self.quantized(label, original, exporter, SCHEMES[scheme.instead])
 
     def finish(self, label: str, data: bytes, exporter: Exporter, scheme: Scheme) -> Exported:
         """Verify one file and give it its tail and bounds."""

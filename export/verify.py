@@ -26,7 +26,7 @@ from export.base import Exporter
 from export.quantize import Scheme
 from export.windows import Windows
 
-__all__ = ["Checked", "Outputs", "Parity", "Reference", "run", "verify"]
+__all__ = ["Checked", "Outputs", "Parity", "Reference", "RefusedError", "run", "verify"]
 
 Outputs = dict[str, FloatArray]
 
@@ -44,6 +44,10 @@ NEAR = 0.1
 """A peak within this many units of the threshold may fall on either side."""
 
 TIMED_S = 0.3
+
+
+class RefusedError(ExportError):
+    """A file is further from the float model than its scheme allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,12 +176,12 @@ def verify(
         backend = kind(model, shape=(points, channels))
         outputs = run(backend, reference.windows)
     except BackendError as error:
-        raise ExportError(f"{label}: refused, it does not run: {error}") from error
+        raise RefusedError(f"{label}: refused, it does not run: {error}") from error
     if set(outputs) != set(reference.outputs):
-        raise ExportError(f"{label}: refused, its outputs are {', '.join(sorted(outputs))}")
+        raise RefusedError(f"{label}: refused, its outputs are {', '.join(sorted(outputs))}")
     parity = _compare(backend, str(kind.version()), outputs, reference)
     for problem in _problems(parity, scheme):
-        raise ExportError(f"{label}: refused, {problem}; {_advice(scheme)}")
+        raise RefusedError(f"{label}: refused, {problem}; {_advice(scheme)}")
     return Checked(parity, backend, outputs)
 
 

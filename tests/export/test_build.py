@@ -131,11 +131,11 @@ class TestRefusal:
         """An exporter whose quantized files compute something else, as converters may."""
         right = OnnxExporter.quantize
 
-        def wrong(self, model, scheme, calibration):
+        def wrong(self, model, scheme, *rest):
             import onnx
             from onnx import numpy_helper
 
-            data = right(self, model, scheme, calibration)
+            data = right(self, model, scheme, *rest)
             if scheme == "none":
                 return data
             proto = onnx.load_model_from_string(data)
