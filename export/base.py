@@ -59,6 +59,9 @@ class Exporter(Protocol):
             ExportError: the quantizer is missing or failed.
         """
 
+    def operators(self, model: bytes) -> dict[str, int]:
+        """How often each operator is in a file."""
+
 
 class Graph(nn.Module):
     """A private copy of a detector on the CPU in ``eval`` mode, with outputs in a fixed order."""

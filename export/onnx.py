@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -80,6 +81,11 @@ class OnnxExporter:
         proto.ir_version = IR_VERSION
         onnx.checker.check_model(proto)
         return bytes(proto.SerializeToString(deterministic=True))
+
+    def operators(self, model: bytes) -> dict[str, int]:
+        """See `Exporter.operators`."""
+        proto = require("onnx").load_model_from_string(model)
+        return dict(sorted(Counter(node.op_type for node in proto.graph.node).items()))
 
 
 def strip(proto: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -62,6 +63,14 @@ class TFLiteExporter:
         if scheme not in RECIPES:
             raise ExportError(f"tflite: quantization {scheme!r} is not available for this format")
         return strip(quantized(number(model), RECIPES[scheme], calibration, floating))
+
+    def operators(self, model: bytes) -> dict[str, int]:
+        """See `Exporter.operators`."""
+        tools, tree = _read(model)
+        names = {code: name for name, code in vars(tools.BuiltinOperator).items()}
+        used = [graph.operators for graph in tree.subgraphs]
+        codes = [tree.operatorCodes[one.opcodeIndex].builtinCode for part in used for one in part]
+        return dict(sorted(Counter(names[code] for code in codes).items()))
 
 
 def quantized(model: bytes, recipe: Recipe, calibration: Windows, floating: int) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
 from oracles.toy_detector import ToyDetector, sines, toy
 
+from edge_tsad.training.series import Segment
 from export.onnx import OnnxExporter
 from export.tflite import TFLiteExporter
 from export.windows import Windows, distorted
@@ -25,6 +27,14 @@ def normal(count: int = 40) -> Windows:
     """Normal windows, all of it observed."""
     window = sines(count, detector().timing, detector().channels, seed=1000)
     return Windows(window, np.ones_like(window))
+
+
+@functools.cache
+def held_out(points: int = 640) -> Segment:
+    """Normal operation in one piece, which the detector has not seen."""
+    timing = dataclasses.replace(detector().timing, window=points)
+    values = sines(1, timing, detector().channels, seed=2000)[0]
+    return Segment(values, np.ones_like(values))
 
 
 @functools.cache
