@@ -27,6 +27,7 @@ from edge_tsad.files import write_atomically
 from edge_tsad.registry import EXPORTERS
 from edge_tsad.runtime.threshold import Budget
 from edge_tsad.training.model import TrainedModel
+from edge_tsad.training.series import Series
 from export.base import Exporter
 from export.card import write_card
 from export.gate import Gate
@@ -36,7 +37,16 @@ from export.subject import Subject, subject_of
 from export.verify import RefusedError, run
 from export.windows import Windows, calibration_windows
 
-__all__ = ["DEFAULT_FORMATS", "DEFAULT_SCHEMES", "Exported", "export_bundle", "export_files"]
+__all__ = [
+    "DEFAULT_FORMATS",
+    "DEFAULT_SCHEMES",
+    "Bench",
+    "Exported",
+    "export_bundle",
+    "export_files",
+    "exporters_named",
+    "schemes_named",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +148,7 @@ def export_files(
     formats: Sequence[str] = DEFAULT_FORMATS,
     schemes: Sequence[str] = DEFAULT_SCHEMES,
     budget: Budget | None = None,
+    calibration: Series | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Exported]:
@@ -149,15 +160,18 @@ def export_files(
         schemes: names of quantization schemes.
         budget: whose threshold sets the unit of errors; None takes one opening a week, or one per
             10,000 points where data has no rate.
+        calibration: more normal operation: its first half joins the windows that set ranges, its
+            second half takes the place of the history's end in trying the files.
         seed: of distortions, golden windows and the tails' bootstrap.
         progress: told before each step.
 
     Raises:
+        DataError: the calibration data do not suit the model.
         ExportError: a scheme is unknown, a converter is missing or failed, or a file was refused.
         ConfigError: a format is unknown.
     """
-    chosen, exporters = _schemes(schemes), _exporters(formats)
-    bench = Bench.of(subject_of(model, seed), budget, seed)
+    chosen, exporters = schemes_named(schemes), exporters_named(formats)
+    bench = Bench.of(subject_of(model, seed, calibration), budget, seed)
     return _make(bench, model.detector, exporters, chosen, progress)
 
 
@@ -196,6 +210,7 @@ def export_bundle(
     formats: Sequence[str] = DEFAULT_FORMATS,
     schemes: Sequence[str] = DEFAULT_SCHEMES,
     budget: Budget | None = None,
+    calibration: Series | None = None,
     seed: int = 0,
     files_folder: Path | None = None,
     progress: Progress | None = None,
@@ -212,6 +227,7 @@ def export_bundle(
         formats: as of `export_files`.
         schemes: likewise; on a gateway the first that runs is preferred.
         budget: as of `export_files`.
+        calibration: likewise.
         seed: likewise.
         files_folder: a folder for the model files on their own, besides.
         progress: as of `export_files`.
@@ -221,10 +237,10 @@ def export_bundle(
         ConfigError: a format is unknown.
         BundleError: the bundle could not be written, or its name or version is unfit.
     """
-    chosen, exporters = _schemes(schemes), _exporters(formats)
+    chosen, exporters = schemes_named(schemes), exporters_named(formats)
     if not out.parent.is_dir():
         raise ExportError(f"{out.parent}: is no folder; make it first")
-    bench = Bench.of(subject_of(model, seed), budget, seed)
+    bench = Bench.of(subject_of(model, seed, calibration), budget, seed)
     made = _make(bench, model.detector, exporters, chosen, progress)
     golden, card = (
         bench.golden.to_bytes(),
@@ -273,13 +289,24 @@ def write_files(made: Sequence[Exported], folder: Path) -> list[Path]:
     return [folder / file.name for file in made]
 
 
-def _schemes(names: Sequence[str]) -> list[Scheme]:
+def schemes_named(names: Sequence[str]) -> list[Scheme]:
+    """The schemes by name, each once.
+
+    Raises:
+        ExportError: one is unknown, or there is none.
+    """
     if not names:
         raise ExportError("export: no quantization was asked for; 'none' is one")
     return [scheme_named(name) for name in dict.fromkeys(names)]
 
 
-def _exporters(names: Sequence[str]) -> list[Exporter]:
+def exporters_named(names: Sequence[str]) -> list[Exporter]:
+    """The exporters by format, each once.
+
+    Raises:
+        ConfigError: one is unknown.
+        ExportError: there is none.
+    """
     if not names:
         raise ExportError(f"export: no format was asked for; known are {', '.join(EXPORTERS)}")
     return [EXPORTERS[name]() for name in dict.fromkeys(names)]

@@ -13,10 +13,11 @@ from edge_tsad.runtime.backends.base import Backend
 from edge_tsad.runtime.threshold import Budget, Tail, Threshold
 from edge_tsad.training.calibrate import fit_tail
 from edge_tsad.training.model import TrainedModel
-from edge_tsad.training.series import Segment
+from edge_tsad.training.series import Segment, Series
 from edge_tsad.training.torch_backend import TorchBackend
 from edge_tsad.training.windows import WindowSampler
 from edge_tsad.types import Channel, PolicySettings, Timing
+from export.calibration import calibration_of
 from export.tail import ScoreMap
 from export.windows import Windows
 
@@ -60,8 +61,16 @@ def default_budget(timing: Timing) -> Budget:
     return Budget.parse("1/7d" if timing.has_rate else "1/10000pt", timing)
 
 
-def subject_of(model: TrainedModel, seed: int) -> Subject:
-    """A trained model; ``seed`` is of the bootstrap of tails."""
+def subject_of(model: TrainedModel, seed: int, data: Series | None = None) -> Subject:
+    """A trained model, with more ``data`` of normal operation; ``seed`` is of tails' bootstrap.
+
+    Raises:
+        DataError: the data do not suit the model.
+    """
+    windows, held_out = Windows(*model.validation), model.held_out
+    if data is not None:
+        more, held_out = calibration_of(data, model.channels, model.timing)
+        windows = Windows.join([windows, more])
 
     def retail(change: ScoreMap) -> Tail:
         blocks = [change(block) for block in model.calibration]
@@ -73,8 +82,8 @@ def subject_of(model: TrainedModel, seed: int) -> Subject:
         model.channels,
         model.policy,
         TorchBackend(model.detector),
-        Windows(*model.validation),
-        model.held_out,
+        windows,
+        held_out,
         model.tail,
         retail,
     )
