@@ -28,6 +28,13 @@ __all__ = ["EVENTS", "Matched", "Stream", "make_stream", "match", "onsets"]
 EVENTS = 320
 """Injected anomalies in a stream."""
 
+STRENGTH = (0.3, 8.0)
+"""Spikes and shifts, in ranges of the stretch: some must reach any threshold, or equal alerts would
+say nothing."""
+
+SPIKE_SHARE = 8
+"""A spike lasts one part in so many of an anomaly."""
+
 BEGIN = 1 << 20
 """Grid index of a stream's first point."""
 
@@ -71,15 +78,20 @@ class Matched:
         return self.expected + self.found - 2 * self.matched
 
 
+def _far(series: FloatArray, rng: np.random.Generator) -> float:
+    """A signed distance of ``STRENGTH`` ranges, as likely to be doubled as to be halved."""
+    ranges = float(np.exp(rng.uniform(*np.log(STRENGTH))))
+    return float(rng.choice((-1, 1))) * ranges * float(np.ptp(series))
+
+
 def _spike(series: FloatArray, start: int, span: int, rng: np.random.Generator) -> FloatArray:
     segment: FloatArray = series[start : start + span].copy()
-    segment[0] += float(rng.choice((-1, 1)) * rng.uniform(0.5, 2)) * float(np.ptp(series))
+    segment[: max(1, span // SPIKE_SHARE)] += np.float32(_far(series, rng))
     return segment
 
 
 def _shift(series: FloatArray, start: int, span: int, rng: np.random.Generator) -> FloatArray:
-    step = float(rng.choice((-1, 1)) * rng.uniform(0.2, 1)) * float(np.ptp(series))
-    shifted: FloatArray = series[start : start + span] + np.float32(step)
+    shifted: FloatArray = series[start : start + span] + np.float32(_far(series, rng))
     return shifted
 
 

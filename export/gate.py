@@ -7,6 +7,7 @@ this order: the cheap ones first.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from dataclasses import dataclass
 
@@ -26,6 +27,8 @@ from export.verify import Checked, Reference, RefusedError, advice, run, verify
 from export.windows import Windows, distorted
 
 __all__ = ["LEAST_F1", "Gate", "Passed"]
+
+logger = logging.getLogger(__name__)
 
 LEAST_F1 = 0.99
 """Of the alerts of a file, taking the float model's for true."""
@@ -87,6 +90,13 @@ class Gate:
         }
         stream = make_stream(subject.held_out, subject.timing, seed)
         expected = onsets(subject.backend, stream, subject, threshold)
+        if not len(expected):
+            logger.warning(
+                "%s: the float model gives no alert on %d injected anomalies, so alerts of its"
+                " files say little; a longer history gives a lower threshold",
+                subject.name,
+                stream.events,
+            )
         return cls(subject, budget, threshold, reference, probes, stream, expected)
 
     def check(self, label: str, data: bytes, exporter: Exporter, scheme: Scheme) -> Passed:
@@ -155,6 +165,9 @@ class Gate:
             here, there = outputs["score"].max(axis=1), reference.max(axis=1)
             error = np.abs(here - there)
             allowed = scheme.probe * (self.reference.unit + there)
+            # Ranges of int8 end where the history did; how far beyond an alarm does not matter.
+            both = np.minimum(here, there) >= self.reference.threshold
+            error[both & (not scheme.exact)] = 0
             ratio = float((error / allowed).max())
             if ratio > 1:
                 return ratio, (

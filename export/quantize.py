@@ -32,7 +32,8 @@ class Scheme:
         exact: whether it holds for every point of every window, distorted ones included.
         across: how much the scores of one file may differ between runtimes and processors.
         across_relative: how much more, as a share of the score itself.
-        probe: error of the highest score of a probe window, as a share of it and the unit together.
+        probe: error of the highest score of a probe window, as a share of it and the unit together;
+            where a file is not exact it does not matter how far both are beyond the threshold.
         floating: how many large layers may stay float32, from the input on, until a file passes:
             what the first layers lose goes through all the others.
         instead: the scheme that is taken where this one is refused; empty if there is none.
