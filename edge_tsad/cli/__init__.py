@@ -34,6 +34,9 @@ COMMANDS = {
     "train": CommandEntry("edge_tsad.cli.train:command", "Train a detector on a normal series."),
     "export": CommandEntry("edge_tsad.cli.export:command", "Turn a trained model into a bundle."),
     "report": CommandEntry("edge_tsad.cli.report:command", "Draw a bundle and its model as HTML."),
+    "quantize": CommandEntry(
+        "edge_tsad.cli.quantize:command", "Add smaller files to a bundle, offline."
+    ),
     "info": CommandEntry("edge_tsad.cli.info:command", "Show what is in a bundle."),
     "bench": CommandEntry("edge_tsad.cli.bench:command", "Measure detectors on labelled series."),
     "keys": CommandEntry("edge_tsad.cli.keys:command", "Make and show signing keys."),
