@@ -15,6 +15,7 @@ from edge_tsad.runtime.backends.checks import INPUTS
 from export.base import Graph, converting, require
 from export.onnx_quantize import (
     dynamic_int8,
+    exact_products,
     half_weights,
     int8_weights,
     large_products,
@@ -64,7 +65,7 @@ class OnnxExporter:
         proto = onnx.load_model_from_string(model)
         strip(proto)
         prepare(proto)
-        large = large_products(proto, floating)
+        large, exact = large_products(proto, floating), exact_products(proto)
         if scheme == "dynamic":
             proto = dynamic_int8(proto, large)
         elif scheme == "static":
@@ -75,6 +76,8 @@ class OnnxExporter:
             half_weights(proto, large)
         elif scheme != "none":
             raise ExportError(f"onnx: quantization {scheme!r} is not available for this format")
+        if scheme != "none":
+            int8_weights(proto, exact)
         share_initializers(proto)
         strip(proto)
         shorten(proto)

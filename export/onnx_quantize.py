@@ -17,10 +17,17 @@ import numpy as np
 from edge_tsad.runtime.backends.checks import INPUTS
 from edge_tsad.types import FloatArray
 from export.base import converting, require
-from export.quantize import LEAST_WEIGHTS
+from export.quantize import LEAST_WEIGHTS, on_int8_grid
 from export.windows import Windows
 
-__all__ = ["dynamic_int8", "half_weights", "int8_weights", "large_products", "static_int8"]
+__all__ = [
+    "dynamic_int8",
+    "exact_products",
+    "half_weights",
+    "int8_weights",
+    "large_products",
+    "static_int8",
+]
 
 PRODUCTS = ("MatMul", "Gemm")
 
@@ -61,15 +68,7 @@ def int8_weights(proto: Any, large: list[str]) -> None:
     """
     onnx = require("onnx")
     graph = proto.graph
-    # The axis of a weight that counts the layer's outputs.
-    axes = {
-        name: 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
-        for node in graph.node
-        if node.name in large
-        for name in node.input
-    }
-    for tensor in _weights_of(proto, large):
-        axis = axes[tensor.name]
+    for tensor, axis in _weights_of(proto, large):
         weights = onnx.numpy_helper.to_array(tensor)
         largest = np.abs(weights).max(axis=1 - axis, keepdims=True)
         scale = np.maximum(largest, 1e-30) / np.float32(127)
@@ -77,11 +76,16 @@ def int8_weights(proto: Any, large: list[str]) -> None:
         rounded = np.rint(weights / scale).astype(np.int8)
         graph.initializer.remove(tensor)
         graph.initializer.append(onnx.numpy_helper.from_array(rounded, stored))
-        graph.initializer.append(onnx.numpy_helper.from_array(scale.ravel(), step))
-        node = onnx.helper.make_node(
-            "DequantizeLinear", [stored, step], [name], f"{name}.float", axis=axis
+        graph.initializer.append(onnx.numpy_helper.from_array(scale, step))
+        # No DequantizeLinear: ONNX Runtime joins one with the product, and then silently rounds
+        # the product's other input to int8 as well.
+        cast = f"{name}.cast"
+        nodes = (
+            onnx.helper.make_node("Cast", [stored], [cast], cast, to=onnx.TensorProto.FLOAT),
+            onnx.helper.make_node("Mul", [cast, step], [name], f"{name}.float"),
         )
-        graph.node.insert(0, node)
+        for position, node in enumerate(nodes):
+            graph.node.insert(position, node)
 
 
 def static_int8(proto: Any, large: list[str], calibration: Windows) -> Any:
@@ -138,7 +142,7 @@ def half_weights(proto: Any, large: list[str]) -> None:
     """
     onnx = require("onnx")
     graph = proto.graph
-    for tensor in _weights_of(proto, large):
+    for tensor, _ in _weights_of(proto, large):
         weights = onnx.numpy_helper.to_array(tensor)
         if np.abs(weights).max() > np.finfo(np.float16).max:
             continue
@@ -151,26 +155,50 @@ def half_weights(proto: Any, large: list[str]) -> None:
         graph.node.insert(0, node)
 
 
-def _weights_of(proto: Any, large: list[str]) -> list[Any]:
-    """The initializers that make products large."""
-    names = {name for node in proto.graph.node if node.name in large for name in node.input}
-    return [
-        tensor
-        for tensor in proto.graph.initializer
-        if tensor.name in names and math.prod(tensor.dims) >= LEAST_WEIGHTS
-    ]
+def exact_products(proto: Any) -> list[str]:
+    """Names of the large matrix products whose weights lie on an int8 grid already."""
+    return [name for part in _large(proto, exact=True) for name in part]
 
 
 def large_products(proto: Any, floating: int = 0) -> list[str]:
-    """Names of the matrix products whose weights are worth quantizing.
+    """Names of the other matrix products whose weights are worth quantizing.
 
     Without those of the first ``floating`` such weights, but with the last one.
     """
-    sizes = {tensor.name: math.prod(tensor.dims) for tensor in proto.graph.initializer}
-    found: dict[str, list[str]] = {}  # by weight: a layer may be used more than once
+    found = _large(proto, exact=False)
+    return [name for part in found[min(floating, max(len(found) - 1, 0)) :] for name in part]
+
+
+def _large(proto: Any, *, exact: bool) -> list[list[str]]:
+    """Names of large products by their weight: a layer may be used more than once."""
+    numpy_helper = require("onnx").numpy_helper
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+    found: dict[str, list[str]] = {}
     for node in proto.graph.node:
-        weights = [name for name in node.input if sizes.get(name, 0) >= LEAST_WEIGHTS]
-        if node.op_type in PRODUCTS and weights:
-            found.setdefault(weights[0], []).append(node.name)
-    kept = list(found.values())[min(floating, max(len(found) - 1, 0)) :]
-    return [name for part in kept for name in part]
+        for name, axis in _weight_inputs(node, weights):
+            known = found.get(name)
+            if known is not None:
+                known.append(node.name)
+            elif on_int8_grid(numpy_helper.to_array(weights[name]), axis) == exact:
+                found[name] = [node.name]
+    return list(found.values())
+
+
+def _weights_of(proto: Any, large: list[str]) -> list[tuple[Any, int]]:
+    """The weights that make products large, with the axis that counts the layer's outputs."""
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+    nodes = [node for node in proto.graph.node if node.name in large]
+    axes = {name: axis for node in nodes for name, axis in _weight_inputs(node, weights)}
+    return [(weights[name], axis) for name, axis in axes.items()]
+
+
+def _weight_inputs(node: Any, weights: dict[str, Any]) -> list[tuple[str, int]]:
+    """Large weights that ``node`` multiplies by, with the axis that counts its outputs."""
+    if node.op_type not in PRODUCTS:
+        return []
+    axis = 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
+    return [
+        (name, axis)
+        for name in node.input
+        if name in weights and math.prod(weights[name].dims) >= LEAST_WEIGHTS
+    ]

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
+
 from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import ExportError
 from edge_tsad.runtime.backends.checks import INPUTS
 from export.base import Graph, converting, require
-from export.quantize import LEAST_WEIGHTS
+from export.quantize import LEAST_WEIGHTS, on_int8_grid
 from export.windows import Windows
 
 __all__ = ["TFLiteExporter"]
@@ -83,47 +85,75 @@ def quantized(model: bytes, recipe: Recipe, calibration: Windows, floating: int)
     types = require("ai_edge_quantizer.qtyping")
     with converting("tflite quantization"):
         task = quantizer.Quantizer(model)
-        weights = types.TensorQuantizationConfig(
-            num_bits=recipe.weight_bits,
-            granularity=types.QuantGranularity(recipe.granularity),
-            dtype=types.TensorDataType(recipe.dtype),
-        )
         activations = types.TensorQuantizationConfig(num_bits=8, symmetric=False)
-        task.update_quantization_recipe(
-            regex=large_layers(model, floating),
-            operation_name=types.TFLOperationName.FULLY_CONNECTED,
-            algorithm_key=recipe.algorithm,
-            op_config=types.OpQuantizationConfig(
-                activation_tensor_config=activations if recipe.static else None,
-                weight_tensor_config=weights,
-                compute_precision=types.ComputePrecision(recipe.compute),
-                explicit_dequantize=recipe.compute == "FLOAT",
-            ),
-        )
+        layers = large_layers(model)
+        for how, outputs in (
+            (recipe, kept_layers(layers, floating)),
+            (RECIPES["weights"], exact_layers(layers)),
+        ):
+            if not outputs:
+                continue
+            task.update_quantization_recipe(
+                regex=f"^({'|'.join(outputs)});?$",
+                operation_name=types.TFLOperationName.FULLY_CONNECTED,
+                algorithm_key=how.algorithm,
+                op_config=types.OpQuantizationConfig(
+                    activation_tensor_config=activations if how.static else None,
+                    weight_tensor_config=types.TensorQuantizationConfig(
+                        num_bits=how.weight_bits,
+                        granularity=types.QuantGranularity(how.granularity),
+                        dtype=types.TensorDataType(how.dtype),
+                    ),
+                    compute_precision=types.ComputePrecision(how.compute),
+                    explicit_dequantize=how.compute == "FLOAT",
+                ),
+            )
         ranges = _ranges(model, task, calibration) if recipe.static else None
         return bytes(task.quantize(ranges, enable_progress_report=False).quantized_model)
 
 
-def large_layers(model: bytes, floating: int) -> str:
-    """A regular expression for the outputs of fully connected layers with many weights.
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Names of what a layer puts out, each time it is used; ``exact``: int8 holds its weights."""
 
-    Without those of the first ``floating`` such layers, but with the last one. The quantizer's own
-    least size leaves out weights but not their bias, and fails.
+    outputs: list[str]
+    exact: bool
+
+
+def large_layers(model: bytes) -> list[Layer]:
+    """The fully connected layers with many weights, in their order.
+
+    The quantizer's own least size leaves out weights but not their bias, and fails.
     """
     tools, tree = _read(model)
     (graph,) = tree.subgraphs
-    outputs: dict[int, list[str]] = {}  # by weight: a layer may be used more than once
+    found: dict[int, Layer] = {}
     for operator in graph.operators:
         code = tree.operatorCodes[operator.opcodeIndex].builtinCode
-        weight = int(operator.inputs[1]) if len(operator.inputs) > 1 else -1
-        if code != tools.BuiltinOperator.FULLY_CONNECTED or weight < 0:
+        place = int(operator.inputs[1]) if len(operator.inputs) > 1 else -1
+        if code != tools.BuiltinOperator.FULLY_CONNECTED or place < 0:
             continue
-        if math.prod(graph.tensors[weight].shape) >= LEAST_WEIGHTS:
-            output = graph.tensors[operator.outputs[0]].name.decode()
-            outputs.setdefault(weight, []).append(output)
-    kept = list(outputs.values())[min(floating, max(len(outputs) - 1, 0)) :]
-    names = [name for part in kept for name in part]
-    return f"^({'|'.join(names)});?$"
+        tensor = graph.tensors[place]
+        if math.prod(tensor.shape) < LEAST_WEIGHTS:
+            continue
+        content = tree.buffers[tensor.buffer].data
+        if place not in found:
+            weights = np.frombuffer(bytes(content), np.float32).reshape(tensor.shape)
+            found[place] = Layer([], on_int8_grid(weights, 0))
+        found[place].outputs.append(graph.tensors[operator.outputs[0]].name.decode())
+    return list(found.values())
+
+
+def kept_layers(layers: list[Layer], floating: int) -> list[str]:
+    """What a scheme quantizes: not the first ``floating`` layers, but the last, and none exact."""
+    kept = [layer for layer in layers if not layer.exact]
+    kept = kept[min(floating, max(len(kept) - 1, 0)) :]
+    return [output for layer in kept for output in layer.outputs]
+
+
+def exact_layers(layers: list[Layer]) -> list[str]:
+    """Layers that lose nothing as int8 weights; see `on_int8_grid`."""
+    return [output for layer in layers if layer.exact for output in layer.outputs]
 
 
 def _ranges(model: bytes, task: Any, calibration: Windows) -> Any:

@@ -73,6 +73,7 @@ class ShapeBank(nn.Module):
 
     flattest: Tensor
     shapes: Tensor
+    sizes: Tensor
     unit: Tensor
 
     def __init__(self, window: int, channels: int, points: int, values: int) -> None:
@@ -83,6 +84,7 @@ class ShapeBank(nn.Module):
         self.values = max(SHORTEST, round(points / self.step))
         self.stride = max(1, self.values // POSITIONS)
         self.register_buffer("shapes", torch.zeros(SHAPES, self.values))
+        self.register_buffer("sizes", torch.zeros(SHAPES))
         self.register_buffer("flattest", torch.ones(channels))
         self.register_buffer("unit", torch.ones(channels))
 
@@ -111,8 +113,7 @@ class ShapeBank(nn.Module):
         spread = torch.sqrt(shape.square().mean(dim=3, keepdim=True))
         # Normalised before the product: a level would cost the precision of what is compared.
         shape = shape / (torch.maximum(spread, self.flattest[:, None, None]) * self.values**0.5)
-        size = self.shapes.square().sum(dim=1)
-        nearest = (2 * linear(shape, self.shapes) - size).amax(dim=3)
+        nearest = (2 * linear(shape, self.shapes) - self.sizes).amax(dim=3)
         square = (shape.square().sum(dim=3) - nearest).clamp(min=0.0)
         return torch.sqrt(square + SOFTENING**2) - SOFTENING
 
@@ -134,6 +135,7 @@ class ShapeBank(nn.Module):
             for part in parts
         ]
         self.shapes.copy_(torch.from_numpy(shapes))
+        self.sizes.copy_(self.shapes.square().sum(dim=1))
         self.flattest.copy_(torch.from_numpy(flattest))
         self.unit.copy_(torch.tensor(unit).clamp(min=LEAST_UNIT))
 
