@@ -15,6 +15,7 @@ from typing import Any
 from edge_tsad import __version__
 from edge_tsad.config import GatewayConfig
 from edge_tsad.errors import EdgeTsadError
+from edge_tsad.files import make_folder
 from edge_tsad.runtime import payload
 from edge_tsad.runtime.choices import Choices
 from edge_tsad.runtime.clock import Clock, SystemClock
@@ -74,7 +75,7 @@ class Gateway:
             raise
         choices.save()
         folder = config.folder / "state"
-        folder.mkdir(exist_ok=True)
+        make_folder(folder)
         self.workers = [
             StreamWorker(
                 stream, self.outbox, folder / f"{stream.facts.stream}.npz", history(config, stream)
