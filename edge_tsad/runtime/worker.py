@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import sqlite3
@@ -21,7 +22,7 @@ from edge_tsad.runtime.history import History
 from edge_tsad.runtime.keeper import Keeper
 from edge_tsad.runtime.opening import OpenStream, TrimmedPolicy
 from edge_tsad.runtime.outbox import Outbox
-from edge_tsad.runtime.payload import AlertIdentity
+from edge_tsad.runtime.payload import AlertIdentity, StreamFacts
 from edge_tsad.runtime.sources.base import Batch
 from edge_tsad.runtime.state import Saved, load, read_state, save, without_prefix
 from edge_tsad.runtime.stream import StreamPipeline
@@ -137,6 +138,17 @@ class StreamWorker:
             self._note(*self.pipeline.finish(), now)
         self.finished = True
         self.health.add("SOURCE_ENDED")
+
+    def retune(self, facts: StreamFacts) -> None:
+        """Judge from now on by the threshold of ``facts``; all else of them is the same."""
+        self.stream = dataclasses.replace(self.stream, facts=facts)
+        self.facts = self.reporter.facts = facts
+        self.pipeline.policy.retune(facts.threshold.value)
+
+    def abandon(self, now: Now) -> None:
+        """The stream does not come back: end the alert that is open."""
+        self._end_lost_alert()
+        self.retry(now)
 
     def close(self, now: Now) -> None:
         """Store what is left of the recording."""

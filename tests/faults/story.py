@@ -280,6 +280,7 @@ def play(folder: Path, kill: list[Any] | None, mutant: str) -> None:
         errors=made.errors,
         set_aside=made.outbox.set_aside is not None,
         points=points.passed,
+        syncs={purpose: writes.syncs for purpose, writes in made.writes().items()},
     )
 
 

@@ -53,6 +53,7 @@ def test_the_story_passes_every_kind_of_point(play: Play, stage: Callable[[], Pa
     assert expected <= set(points(play, stage))
 
 
+@pytest.mark.timeout(3600)
 def test_killed_at_every_point(play: Play, stage: Callable[[], Path]) -> None:
     passed = points(play, stage)
     chance = random.Random(SEED)
@@ -76,6 +77,7 @@ def test_killed_at_every_point(play: Play, stage: Callable[[], Path]) -> None:
     assert died > 0.9 * len(trials)  # a point may be passed less often by chance
 
 
+@pytest.mark.timeout(3600)
 def test_killed_again_and_again(play: Play, stage: Callable[[], Path]) -> None:
     passed = points(play, stage)
     chance = random.Random(SEED + 1)
