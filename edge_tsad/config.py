@@ -34,6 +34,7 @@ from edge_tsad.errors import ConfigError
 from edge_tsad.files import read_limited
 from edge_tsad.registry import BACKENDS, SOURCES
 from edge_tsad.runtime.health import HealthSettings
+from edge_tsad.runtime.limits import LimitSettings
 from edge_tsad.runtime.sources.base import SourceOptions
 from edge_tsad.types import Channel
 
@@ -202,6 +203,7 @@ class GatewayConfig:
     state: StateConfig = field(default_factory=StateConfig)
     history: HistoryConfig = field(default_factory=HistoryConfig)
     service: ServiceConfig = field(default_factory=ServiceConfig)
+    alerts: LimitSettings = field(default_factory=LimitSettings)
 
     def __post_init__(self) -> None:
         check_name(self.site, "gateway.site")

@@ -15,6 +15,7 @@ from edge_tsad.runtime.alerting import AlertEvent, AlertPolicy
 from edge_tsad.runtime.choices import Choices
 from edge_tsad.runtime.choosing import Choice
 from edge_tsad.runtime.health import HealthSettings
+from edge_tsad.runtime.limits import LimitSettings
 from edge_tsad.runtime.payload import StreamFacts
 from edge_tsad.runtime.resampler import Resampler
 from edge_tsad.runtime.scorer import StreamScorer
@@ -75,6 +76,7 @@ class OpenStream:
     lateness_ns: int
     health: HealthSettings
     record: bool
+    limits: LimitSettings
 
     def pipeline(self) -> StreamPipeline:
         """A pipeline in its initial state."""
@@ -158,6 +160,7 @@ class StreamOpener:
             lateness_ns=int(stream.lateness_s * NANOSECONDS),
             health=stream.health,
             record=stream.record,
+            limits=self.config.alerts,
         )
 
     def _share(self, stream: StreamConfig) -> Shared:

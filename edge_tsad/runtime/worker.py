@@ -20,6 +20,7 @@ from edge_tsad.runtime.alerting import AlertEvent
 from edge_tsad.runtime.health_alerts import HealthReporter
 from edge_tsad.runtime.history import History
 from edge_tsad.runtime.keeper import Keeper
+from edge_tsad.runtime.limits import AlertLimits, StormEvent
 from edge_tsad.runtime.opening import OpenStream, TrimmedPolicy
 from edge_tsad.runtime.outbox import Outbox
 from edge_tsad.runtime.payload import AlertIdentity, StreamFacts
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 POLICY = "policy."
 HEALTH = "health."
+WITHHELD = "ALERTS_WITHHELD"
 SET_BACK_S = 60.0
 SET_BACK_STEPS = 10
 OUTBOX_FAILED = "OUTBOX_FAILED"
@@ -44,7 +46,7 @@ LOST = "{}: this alert cannot be followed any further: its samples or its bundle
 class Raised:
     """An event that is not committed yet, with the identity of its alert."""
 
-    event: AlertEvent | None
+    event: AlertEvent | StormEvent | None
     id: str
 
 
@@ -73,6 +75,7 @@ class StreamWorker:
         self.samples = 0
         self.points = 0
         self.alerts: Counter[str] = Counter()
+        self.limits = AlertLimits(stream.limits, self.facts.timing.step_ns / NANOSECONDS)
         self.latest: Scores | None = None
         self.highest = float("nan")
         self.health: set[str] = set()
@@ -92,6 +95,7 @@ class StreamWorker:
         facts = known.facts if known and "last_message" in known.facts else {}
         self.alert_id: str = facts.get("alert_id", "")
         self._last_message: dict[str, Any] = facts.get("last_message", {})
+        self._storm: dict[str, Any] = facts.get("storm", {})
 
     def take(self, batch: Batch, now: Now) -> None:
         """Score samples and commit what follows from them.
@@ -185,6 +189,7 @@ class StreamWorker:
         """Words for all that is wrong with the stream's data or its keeping."""
         health = self.health | self.reporter.words | self.stream.source.complaints.active
         health |= self.keeper.words if self.keeper else set()
+        health |= {WITHHELD} if self.limits.storm else set()
         if self.pipeline.policy.data_lost:
             health.add("DATA_LOST")
         if self.pipeline.resampler.late:
@@ -213,10 +218,22 @@ class StreamWorker:
             self.latest = scores
             if not np.isnan(scores.score).all():
                 self.highest = float(np.fmax(self.highest, np.nanmax(scores.score)))
-        for event in events:
-            self._raise(event)
+        told = [*self.limits.take(events)]
+        told += self.limits.advance(int(scores.index[-1])) if len(scores) else ()
+        for event in told:
+            if isinstance(event, StormEvent):
+                self._sum_up(event)
+            else:
+                self._raise(event)
         if self._uncommitted:
             self._commit(now)
+
+    def _sum_up(self, event: StormEvent) -> None:
+        """The summary is an alert of its own, with its own id."""
+        if event.kind == "new":
+            self._storm = {"id": uuid.uuid4().hex[:16]}
+        self._uncommitted.append(Raised(event, self._storm["id"]))
+        self.alerts[f"storm {event.kind}"] += 1
 
     def _raise(self, event: AlertEvent) -> None:
         if event.kind == "new" or not self.alert_id:
@@ -230,7 +247,6 @@ class StreamWorker:
         """Rows and alert state in one transaction; on failure they are kept for the next call."""
         first = self._outbox.next_seq
         rows = [self._message(raised, first + i) for i, raised in enumerate(self._uncommitted)]
-        self._last_message = json.loads(rows[-1])
         try:
             self._outbox.commit(self.facts.stream, rows, self._alert_state(), now)
         except sqlite3.Error as e:
@@ -243,9 +259,16 @@ class StreamWorker:
 
     def _message(self, raised: Raised, seq: int) -> bytes:
         identity = AlertIdentity(raised.id, seq, self._outbox.epoch)
+        if isinstance(raised.event, StormEvent):
+            message = payload.storm(self.facts, raised.event, self._storm, identity)
+            self._storm = json.loads(message)
+            return message
         if raised.event is None:
-            return payload.ended(self._last_message, identity, LOST.format(self.facts.stream))
-        return payload.alert(self.facts, raised.event, identity)
+            message = payload.ended(self._last_message, identity, LOST.format(self.facts.stream))
+        else:
+            message = payload.alert(self.facts, raised.event, identity)
+        self._last_message = json.loads(message)
+        return message
 
     def _alert_state(self) -> bytes:
         facts = {**self._identity(), "last_message": self._last_message}
@@ -259,6 +282,8 @@ class StreamWorker:
             "model": self.stream.path,
             "alert_id": self.alert_id,
             "judged": self._judged,
+            "limits": self.limits.snapshot(),
+            "storm": self._storm,
         }
 
     def _usable(self, saved: Saved | None) -> Saved | None:
@@ -315,6 +340,7 @@ class StreamWorker:
             self.pipeline = self._new_pipeline()
             return False
         self._judged = int(snapshot.facts.get("judged", self._judged))
+        self._restore_limits(snapshot)
         log.info("%s: goes on from its saved state", self.facts.stream)
         return True
 
@@ -327,3 +353,12 @@ class StreamWorker:
             return
         assert isinstance(self.pipeline.policy, TrimmedPolicy)
         self.pipeline.policy.seen_until = self._judged = judged
+        self._restore_limits(committed)
+
+    def _restore_limits(self, saved: Saved) -> None:
+        """The limits as they were with the policy's state."""
+        try:
+            self.limits.restore(saved.facts.get("limits", {}))
+        except DataError as e:
+            log.info("%s: %s", self.facts.stream, e)
+        self._storm = saved.facts.get("storm", {})
