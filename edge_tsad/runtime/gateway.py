@@ -184,6 +184,7 @@ class Gateway:
             "outbox": self.outbox.writes,
             "state": self.snapshots.writes,
             "history": sum(recorded, Writes()),
+            "evidence": sum((worker.evidence.writes for worker in self.workers), Writes()),
         }
 
     def stats(self) -> dict[str, Any]:

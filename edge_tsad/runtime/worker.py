@@ -17,6 +17,7 @@ import numpy as np
 from edge_tsad.errors import DataError, EdgeTsadError
 from edge_tsad.runtime import payload, report
 from edge_tsad.runtime.alerting import AlertEvent
+from edge_tsad.runtime.evidence import EvidenceKeeper
 from edge_tsad.runtime.health_alerts import HealthReporter
 from edge_tsad.runtime.history import History
 from edge_tsad.runtime.keeper import Keeper
@@ -27,7 +28,7 @@ from edge_tsad.runtime.payload import AlertIdentity, StreamFacts
 from edge_tsad.runtime.sources.base import Batch
 from edge_tsad.runtime.state import Saved, load, read_state, save, without_prefix
 from edge_tsad.runtime.stream import StreamPipeline
-from edge_tsad.types import NANOSECONDS, Now, Scores
+from edge_tsad.types import NANOSECONDS, Cells, Now, Scores
 
 __all__ = ["StreamWorker"]
 
@@ -71,6 +72,12 @@ class StreamWorker:
         self.facts = stream.facts
         self.keeper = None if history is None else Keeper(stream, history)
         self.reporter = HealthReporter(stream, outbox)
+        self.evidence = EvidenceKeeper(
+            snapshot_path.with_suffix(".alerts"),
+            self.facts,
+            stream.path,
+            stream.policy.update_every,
+        )
         self.pipeline = self._new_pipeline()
         self.samples = 0
         self.points = 0
@@ -238,6 +245,7 @@ class StreamWorker:
     def _raise(self, event: AlertEvent) -> None:
         if event.kind == "new" or not self.alert_id:
             self.alert_id = uuid.uuid4().hex[:16]
+        self.evidence.keep(self.alert_id, event)
         self._uncommitted.append(Raised(event, self.alert_id))
         self.alerts[event.kind] += 1
         if event.kind == "end":
@@ -328,8 +336,14 @@ class StreamWorker:
 
     def _new_pipeline(self) -> StreamPipeline:
         pipeline = self.stream.pipeline()
-        pipeline.tap = None if self.keeper is None else self.keeper.add
+        pipeline.tap = self._see
         return pipeline
+
+    def _see(self, cells: Cells) -> None:
+        """Every closed cell, before it is scored."""
+        self.evidence.add(cells)
+        if self.keeper is not None:
+            self.keeper.add(cells)
 
     def _restore(self, snapshot: Saved) -> bool:
         """Whether the snapshot could be used."""
