@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from edge_tsad.bundle import Manifest, open_bundle
+from edge_tsad.bundle import Bundle, Manifest, open_bundle
 from edge_tsad.cli.tables import table
 from edge_tsad.errors import DataError
-from edge_tsad.runtime.backends.select import open_best
+from edge_tsad.runtime.choosing import Choice, choose, reopen
 from edge_tsad.runtime.evidence import find, rescored
 from edge_tsad.runtime.payload import rounded
 from edge_tsad.runtime.state import Saved, load
@@ -45,15 +45,14 @@ def command(alert: str, data: Path | None, bundle: Path, as_json: bool) -> None:
     channels = len(manifest.channels)
     if saved.arrays["values"].shape[1:] != (channels,):
         raise DataError(f"{bundle}: has {channels} channel(s), other than the alert's stream")
-    choice = open_best(
-        manifest.files, opened.read, shape=(manifest.timing.window, channels), threads=1
-    )
-    scores, at = rescored(saved, manifest.timing, channels, choice.backend)
     facts = saved.facts
+    choice = choice_of(opened, facts)
+    scores, at = rescored(saved, manifest.timing, channels, choice.backend)
     answer: dict[str, Any] = {
         "alert_id": facts["alert_id"],
         "stream": facts["stream"],
         "same_bundle": facts["digest"] == opened.digest,
+        "model": choice.chosen.label,
         "peak_index": facts["peak_index"],
         "recorded": rounded(facts["peak"]),
         "replayed": rounded(float(scores.score[at])),
@@ -80,6 +79,12 @@ def stored(alert: str, data: Path | None) -> Saved:
     return found
 
 
+def choice_of(bundle: Bundle, facts: dict[str, Any]) -> Choice:
+    """The model file and runtime that raised the alert, where they are here; else the best."""
+    same = reopen(bundle, str(facts.get("model")), str(facts.get("runtime")))
+    return same or choose(bundle)
+
+
 def parts(manifest: Manifest, scores: Any, at: int) -> list[dict[str, Any]]:
     """What was seen and expected of each channel at the peak, the largest part first."""
     order = (-scores.channel_score[at]).argsort(kind="stable")
@@ -100,7 +105,7 @@ def text(answer: dict[str, Any], facts: dict[str, Any], bundle: Path) -> str:
     lines = [
         f"alert {answer['alert_id']} of {answer['stream']}, peak at point {answer['peak_index']}",
         f"  recorded   {answer['recorded']}  (threshold {answer['threshold']})",
-        f"  replayed   {answer['replayed']}  by {bundle.name}, {same}",
+        f"  replayed   {answer['replayed']}  by {answer['model']} of {bundle.name}, {same}",
         "",
     ]
     rows = [

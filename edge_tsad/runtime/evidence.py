@@ -38,15 +38,18 @@ class EvidenceKeeper:
     Args:
         folder: one file an alert, the oldest give way to a hundred newer ones.
         facts: of the stream.
-        model: the model file that computed the scores.
+        model, runtime: the model file that computed the scores, and what ran it.
         update_every: points after which an alert's peak is told at the latest.
 
     Attributes:
         writes: what went to the storage.
     """
 
-    def __init__(self, folder: Path, facts: StreamFacts, model: str, update_every: int) -> None:
-        self._folder, self._facts, self._model = folder, facts, model
+    def __init__(
+        self, folder: Path, facts: StreamFacts, model: str, runtime: str, update_every: int
+    ) -> None:
+        self._folder, self._facts = folder, facts
+        self._model, self._runtime = model, runtime
         timing = facts.timing
         needed = reach_back(timing) + timing.delay + 1
         self._length = needed + min(update_every, LONGEST * timing.window)
@@ -104,6 +107,7 @@ class EvidenceKeeper:
             "bundle": facts.bundle,
             "digest": facts.digest,
             "model": self._model,
+            "runtime": self._runtime,
             "peak_index": event.peak_index,
             "peak": event.peak,
             "onset": event.onset,

@@ -76,6 +76,7 @@ class StreamWorker:
             snapshot_path.with_suffix(".alerts"),
             self.facts,
             stream.path,
+            stream.backend.name,
             stream.policy.update_every,
         )
         self.pipeline = self._new_pipeline()
