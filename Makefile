@@ -27,7 +27,7 @@ test-arm: setup ## Replay a bundle on emulated ARM gateways (minutes; about 1 GB
 	$(PYTHON) -m pytest tests/arm
 
 test-faults: setup ## Every crash, kill and power cut, not only the seeded tenth of `make test`
-	EDGE_TSAD_ALL_FAULTS=1 $(PYTHON) -m pytest -s -rs tests/bridge tests/faults \
+	EDGE_TSAD_ALL_FAULTS=1 $(PYTHON) -m pytest --no-header -s -rs tests/bridge tests/faults \
 	  > benchmarks/faults.txt 2>&1; status=$$?; cat benchmarks/faults.txt; exit $$status
 
 demo: setup ## Train, export, run and alert on real data; results in build/demo

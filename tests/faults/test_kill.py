@@ -98,6 +98,7 @@ def test_a_broken_program_is_noticed(play: Play, stage: Callable[[], Path], muta
             folder = stage()
             play(folder, [name, number], mutant)
             assert play(folder, None, mutant) == 0
-            if promises.broken(folder):
+            if found := promises.broken(folder):
+                print(f"mutant {mutant!r}: noticed, killed {name}, passage {number}: {found[0]}")
                 return
     raise AssertionError("the suite does not notice it")

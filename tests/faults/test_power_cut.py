@@ -106,7 +106,9 @@ def test_the_syncs_that_are_reported_are_those_that_were_made(stage: Callable[[]
 )
 def test_a_missing_sync_is_noticed(cutter: Callable[[str], Cutter], mutant: str, loss: str) -> None:
     story = cutter(mutant)
-    for step, chance in chances(SEED, 60, len(story.steps)):
-        if any(loss in problem for problem in story.cut(step, chance)):
+    for number, (step, chance) in enumerate(chances(SEED, 60, len(story.steps)), 1):
+        found = [problem for problem in story.cut(step, chance) if loss in problem]
+        if found:
+            print(f"mutant {mutant!r}: noticed by power cut {number}: {found[0]}")
             return
     raise AssertionError(f"{mutant}: no power cut shows it")
