@@ -58,7 +58,7 @@ class Delivery:
             self._connection = self.sink.connection
             self._in_flight.clear()
         try:
-            if self._connection and len(self._in_flight) < WINDOW:
+            if self.waiting and self._connection and len(self._in_flight) < WINDOW:
                 self._send(now)
         except sqlite3.Error as e:
             failure = failure or f"read: {e}"

@@ -20,6 +20,7 @@ from edge_tsad.runtime.choices import Choices
 from edge_tsad.runtime.clock import Clock, SystemClock
 from edge_tsad.runtime.delivery import Delivery
 from edge_tsad.runtime.feed import Arrival, Arrivals, Feed
+from edge_tsad.runtime.gathering import Gathering
 from edge_tsad.runtime.history import History
 from edge_tsad.runtime.life import Life
 from edge_tsad.runtime.lock import lock
@@ -93,6 +94,7 @@ class Gateway:
         self.feeds: dict[int, Feed] = {}
         self._numbers = itertools.count()
         self._worker_of: dict[int, StreamWorker] = {}
+        self._gathered: dict[int, Gathering] = {}
         for stream in streams:
             self.add(stream)
         self.snapshots = Snapshots(config.state, self.workers, now)
@@ -124,6 +126,7 @@ class Gateway:
         self.workers.append(worker)
         self.feeds[number] = Feed(number, name, stream.source, self.arrivals)
         self._worker_of[number] = worker
+        self._gathered[number] = Gathering(stream.facts.timing)
         return self.feeds[number]
 
     def remove(self, worker: StreamWorker) -> None:
@@ -133,10 +136,11 @@ class Gateway:
         end_s = self.clock.now().monotonic_s + STOP_S
         while not worker.finished and self.clock.now().monotonic_s < end_s:
             self._turn(TICK_S)
+        self._flush(number, self.clock.now())
         self.snapshots.save(worker)
         worker.close(self.clock.now())
         self.workers.remove(worker)
-        del self._worker_of[number], self.feeds[number]
+        del self._worker_of[number], self._gathered[number], self.feeds[number]
         self._described.pop(worker.facts.stream, None)
 
     def forget(self, worker: StreamWorker) -> None:
@@ -199,8 +203,10 @@ class Gateway:
             self._take(arrival, now)
         if arrival is None or now.monotonic_s >= self._chores_at_s:
             self._chores_at_s = now.monotonic_s + TICK_S
-            for worker in self.workers:
-                self._attempt(worker, worker.advance, now)
+            for number, worker in self._worker_of.items():
+                if self._gathered[number].due(now.monotonic_s):
+                    self._flush(number, now)
+                    self._attempt(worker, worker.advance, now)
             self.sink.tick()
             self._publish(now)
             self.snapshots.tick(now)
@@ -213,11 +219,19 @@ class Gateway:
         if worker is None or worker.finished:
             return
         if arrival.batch is not None:
-            self._attempt(worker, worker.take, arrival.batch, now)
+            if self._gathered[arrival.stream].add(arrival.batch):
+                self._flush(arrival.stream, now)
             return
+        self._flush(arrival.stream, now)
         if arrival.error:
             self._fail(worker, arrival.error)
         self._attempt(worker, worker.finish, now)
+
+    def _flush(self, number: int, now: Now) -> None:
+        """Score what was gathered of a stream."""
+        worker = self._worker_of[number]
+        if (batch := self._gathered[number].take()) is not None and not worker.finished:
+            self._attempt(worker, worker.take, batch, now)
 
     def _attempt(self, worker: StreamWorker, step: Callable[..., None], *arguments: Any) -> None:
         """A step of one stream, whose failure ends that stream and no other."""
@@ -258,6 +272,8 @@ class Gateway:
         while (arrival := self.arrivals.get(0)) is not None:
             if arrival.batch is not None:
                 self._take(arrival, self.clock.now())
+        for number in self._worker_of:
+            self._flush(number, self.clock.now())
         self._deliver(
             STOP_S,
             lambda: not (self._uncommitted or (self.sink.connection and self.delivery.waiting)),

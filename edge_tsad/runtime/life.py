@@ -48,7 +48,7 @@ class Life:
 
     def tick(self, now: Now) -> None:
         """The loop has come round."""
-        if self._gateway.sources_are_well:
+        if self.supervisor.watchdog_s and self._gateway.sources_are_well:
             self.supervisor.alive(now.monotonic_s)
         if now.monotonic_s < self._look_at_s:
             return

@@ -48,7 +48,7 @@ def test_a_damaged_outbox_is_set_aside_and_said_and_the_gateway_starts(
 @pytest.mark.parametrize("gone", ["data/state/pump.npz", "data/history/pump", "data/outbox.db-wal"])
 def test_a_start_without_one_of_its_files(play: Play, stage: Callable[[], Path], gone: str) -> None:
     folder = stage()
-    assert play(folder, ["before settle", 20]) == -9
+    assert play(folder, ["before settle", 3]) == -9
     path = folder / gone
     assert path.exists()
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
