@@ -28,7 +28,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_tsad.broker import BrokerConfig, check_positive
+from edge_tsad.broker import (
+    BrokerConfig,
+    CommandsConfig,
+    HomeAssistantConfig,
+    check_positive,
+)
 from edge_tsad.decode import Decoder
 from edge_tsad.errors import ConfigError
 from edge_tsad.files import read_limited
@@ -204,6 +209,8 @@ class GatewayConfig:
     history: HistoryConfig = field(default_factory=HistoryConfig)
     service: ServiceConfig = field(default_factory=ServiceConfig)
     alerts: LimitSettings = field(default_factory=LimitSettings)
+    commands: CommandsConfig = field(default_factory=CommandsConfig)
+    home_assistant: HomeAssistantConfig = field(default_factory=HomeAssistantConfig)
 
     def __post_init__(self) -> None:
         check_name(self.site, "gateway.site")

@@ -46,14 +46,21 @@ class Exporter(Protocol):
             ExportError: the converter is missing or failed.
         """
 
-    def quantize(self, model: bytes, scheme: str, calibration: Windows) -> bytes:
-        """The final file: ``convert``'s file quantized by ``scheme``, without names and paths.
+    def quantize(self, model: bytes, scheme: str, calibration: Windows, floating: int = 0) -> bytes:
+        """The final file: a float32 file quantized by ``scheme``, without names and paths.
 
-        ``calibration`` are normal and distorted windows, for schemes that need ranges.
+        Args:
+            model: what ``convert`` gave, or a final file of the scheme ``none``.
+            scheme: how to store and compute large layers.
+            calibration: normal and distorted windows, for schemes that need ranges.
+            floating: how many of the large layers stay float32, counted from the input.
 
         Raises:
             ExportError: the quantizer is missing or failed.
         """
+
+    def operators(self, model: bytes) -> dict[str, int]:
+        """How often each operator is in a file."""
 
 
 class Graph(nn.Module):

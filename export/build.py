@@ -20,28 +20,38 @@ from edge_tsad.bundle.manifest import (
     ModelFile,
     output_tensors,
 )
+from edge_tsad.decode import Json
+from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import ExportError
 from edge_tsad.files import write_atomically
 from edge_tsad.registry import EXPORTERS
-from edge_tsad.runtime.threshold import Budget, Threshold
+from edge_tsad.runtime.threshold import Budget
 from edge_tsad.training.model import TrainedModel
+from edge_tsad.training.series import Series
 from export.base import Exporter
 from export.card import write_card
+from export.gate import Gate
 from export.golden import golden_bounds, make_golden
 from export.quantize import SCHEMES, Scheme, scheme_named
-from export.tail import file_tail
-from export.verify import Reference, run, verify
-from export.windows import Windows, distorted
+from export.subject import Subject, subject_of
+from export.verify import RefusedError, run
+from export.windows import Windows, calibration_windows
 
-__all__ = ["DEFAULT_FORMATS", "DEFAULT_SCHEMES", "Exported", "export_bundle", "export_files"]
+__all__ = [
+    "DEFAULT_FORMATS",
+    "DEFAULT_SCHEMES",
+    "Bench",
+    "Exported",
+    "export_bundle",
+    "export_files",
+    "exporters_named",
+    "schemes_named",
+]
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_FORMATS = ("tflite", "onnx")
 DEFAULT_SCHEMES = ("none", "dynamic")
-
-MOST_WINDOWS = 256
-"""Normal windows that a file is compared on; as many distorted ones come on top."""
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)`` before each step."""
@@ -59,35 +69,29 @@ class Exported:
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What every file of a model is held against."""
+    """What every file of a subject is held against, and made with.
 
-    model: TrainedModel
-    reference: Reference
+    ``level`` is the score at which decisions about golden windows are compared; ``ranges`` are the
+    windows that ranges of activations are taken from.
+    """
+
+    subject: Subject
+    gate: Gate
     golden: GoldenWindows
     level: float
-    seed: int
-    threshold: Threshold
+    ranges: Windows
 
     @classmethod
-    def of(cls, model: TrainedModel, budget: Budget | None, seed: int) -> Bench:
-        """The detector's answers to its validation windows, to distorted copies and golden ones."""
-        if budget is None:
-            budget = Budget.parse("1/7d" if model.timing.has_rate else "1/10000pt", model.timing)
-        threshold = Threshold.from_tail(model.tail, budget)
-        normal = Windows(*model.validation).take(MOST_WINDOWS)
-        reference = Reference.of(
-            model.detector,
-            normal,
-            distorted(normal, model.timing.period, seed),
-            median=threshold.median,
-            threshold=threshold.value,
-        )
-        golden, level = make_golden(model.detector, normal, seed=seed)
-        return cls(model, reference, golden, level, seed, threshold)
+    def of(cls, subject: Subject, budget: Budget | None, seed: int) -> Bench:
+        """A gate, golden windows and windows to calibrate with, all from ``seed``."""
+        period = subject.timing.period
+        golden, level = make_golden(subject.backend, subject.windows, period, seed=seed)
+        ranges = calibration_windows(subject.windows, period, seed + 1)
+        return cls(subject, Gate.of(subject, budget, seed), golden, level, ranges)
 
     def label(self, exporter: Exporter, scheme: Scheme) -> str:
         """What a file is called."""
-        return f"{self.model.detector.name}-{scheme.label}.{exporter.format}"
+        return f"{self.subject.name}-{scheme.label}.{exporter.format}"
 
     def quantized(
         self, label: str, original: bytes, exporter: Exporter, scheme: Scheme
@@ -99,36 +103,41 @@ class Bench:
         Raises:
             ExportError: the last of them was refused.
         """
-        data = exporter.quantize(original, scheme.name, self.reference.windows)
-        try:
-            return self.finish(label, data, exporter, scheme)
-        except ExportError as error:
-            if not scheme.instead:
-                raise
-            logger.warning("%s; taking %r instead of %r", error, scheme.instead, scheme.name)
-            return self.quantized(label, original, exporter, SCHEMES[scheme.instead])
+        tried = b""
+        for floating in range(scheme.floating + 1):
+            data = exporter.quantize(original, scheme.name, self.ranges, floating)
+            if data == tried:
+                break  # there are no more layers to leave out
+            tried = data
+            try:
+                return self.finish(label, data, exporter, scheme, floating)
+            except RefusedError as error:
+                logger.info("%s (%d layers float)", error, floating)
+                refusal = error
+        if not scheme.instead:
+            raise refusal
+        logger.warning("%s; taking %r instead of %r", refusal, scheme.instead, scheme.name)
+        return self.quantized(label, original, exporter, SCHEMES[scheme.instead])
 
-    def finish(self, label: str, data: bytes, exporter: Exporter, scheme: Scheme) -> Exported:
-        """Verify one file and give it its tail and bounds."""
-        reference, golden = self.reference, self.golden
-        checked = verify(label, data, exporter, scheme, reference)
-        tail = file_tail(
-            self.model.calibration,
-            self.model.policy,
-            self.seed,
-            shortfall=self.model.tail.shortfall,
-            detector=reference.outputs["score"],
-            file=checked.outputs["score"],
-        )
-        score = run(checked.backend, Windows(golden.window, golden.observed))["score"]
-        bounds = golden_bounds(scheme, golden, score, level=self.level, unit=reference.unit)
+    def finish(
+        self, label: str, data: bytes, exporter: Exporter, scheme: Scheme, floating: int = 0
+    ) -> Exported:
+        """Let one file through the gate and give it its tail and bounds."""
+        passed = self.gate.check(label, data, exporter, scheme)
+        golden, unit = self.golden, self.gate.reference.unit
+        score = run(passed.backend, Windows(golden.window, golden.observed))["score"]
+        bounds = golden_bounds(scheme, golden, score, level=self.level, unit=unit)
+        made: dict[str, Json] = {
+            "floating_layers": floating,
+            "operators": dict(exporter.operators(data)),
+        }
         entry = ModelFile(
             **dataclasses.asdict(Listed.of(f"model/{label}", data)),
             format=exporter.format,
             scheme=scheme.name,
             runtimes=dict(exporter.runtimes),
-            tail=tail,
-            parity=dataclasses.asdict(checked.parity),
+            tail=passed.tail,
+            parity=passed.parity | made,
         )
         return Exported(label, data, entry, bounds)
 
@@ -139,6 +148,7 @@ def export_files(
     formats: Sequence[str] = DEFAULT_FORMATS,
     schemes: Sequence[str] = DEFAULT_SCHEMES,
     budget: Budget | None = None,
+    calibration: Series | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> list[Exported]:
@@ -150,19 +160,27 @@ def export_files(
         schemes: names of quantization schemes.
         budget: whose threshold sets the unit of errors; None takes one opening a week, or one per
             10,000 points where data has no rate.
+        calibration: more normal operation: its first half joins the windows that set ranges, its
+            second half takes the place of the history's end in trying the files.
         seed: of distortions, golden windows and the tails' bootstrap.
         progress: told before each step.
 
     Raises:
+        DataError: the calibration data do not suit the model.
         ExportError: a scheme is unknown, a converter is missing or failed, or a file was refused.
         ConfigError: a format is unknown.
     """
-    chosen, exporters = _schemes(schemes), _exporters(formats)
-    return _make(Bench.of(model, budget, seed), exporters, chosen, progress)
+    chosen, exporters = schemes_named(schemes), exporters_named(formats)
+    bench = Bench.of(subject_of(model, seed, calibration), budget, seed)
+    return _make(bench, model.detector, exporters, chosen, progress)
 
 
 def _make(
-    bench: Bench, exporters: list[Exporter], schemes: list[Scheme], progress: Progress | None
+    bench: Bench,
+    detector: Detector,
+    exporters: list[Exporter],
+    schemes: list[Scheme],
+    progress: Progress | None,
 ) -> list[Exported]:
     made: list[Exported] = []
     total = len(exporters) * (1 + len(schemes))
@@ -174,7 +192,7 @@ def _make(
 
     for exporter in exporters:
         tell(f"converting to {exporter.format}")
-        original = exporter.convert(bench.model.detector)
+        original = exporter.convert(detector)
         for scheme in schemes:
             tell(f"verifying {bench.label(exporter, scheme)}")
             made.append(bench.quantized(bench.label(exporter, scheme), original, exporter, scheme))
@@ -192,6 +210,7 @@ def export_bundle(
     formats: Sequence[str] = DEFAULT_FORMATS,
     schemes: Sequence[str] = DEFAULT_SCHEMES,
     budget: Budget | None = None,
+    calibration: Series | None = None,
     seed: int = 0,
     files_folder: Path | None = None,
     progress: Progress | None = None,
@@ -208,6 +227,7 @@ def export_bundle(
         formats: as of `export_files`.
         schemes: likewise; on a gateway the first that runs is preferred.
         budget: as of `export_files`.
+        calibration: likewise.
         seed: likewise.
         files_folder: a folder for the model files on their own, besides.
         progress: as of `export_files`.
@@ -217,14 +237,14 @@ def export_bundle(
         ConfigError: a format is unknown.
         BundleError: the bundle could not be written, or its name or version is unfit.
     """
-    chosen, exporters = _schemes(schemes), _exporters(formats)
+    chosen, exporters = schemes_named(schemes), exporters_named(formats)
     if not out.parent.is_dir():
         raise ExportError(f"{out.parent}: is no folder; make it first")
-    bench = Bench.of(model, budget, seed)
-    made = _make(bench, exporters, chosen, progress)
+    bench = Bench.of(subject_of(model, seed, calibration), budget, seed)
+    made = _make(bench, model.detector, exporters, chosen, progress)
     golden, card = (
         bench.golden.to_bytes(),
-        write_card(model, [file.entry for file in made], bench.threshold),
+        write_card(model, [file.entry for file in made], bench.gate.threshold),
     )
     manifest = Manifest(
         name=name or model.detector.name,
@@ -244,7 +264,7 @@ def export_bundle(
         ),
         card=Listed.of("card.md", card),
         training=model.facts,
-        outputs=output_tensors(expected="expected" in bench.reference.outputs),
+        outputs=output_tensors(expected="expected" in bench.gate.reference.outputs),
     )
     members = {file.entry.path: file.data for file in made}
     if files_folder is not None:
@@ -269,13 +289,24 @@ def write_files(made: Sequence[Exported], folder: Path) -> list[Path]:
     return [folder / file.name for file in made]
 
 
-def _schemes(names: Sequence[str]) -> list[Scheme]:
+def schemes_named(names: Sequence[str]) -> list[Scheme]:
+    """The schemes by name, each once.
+
+    Raises:
+        ExportError: one is unknown, or there is none.
+    """
     if not names:
         raise ExportError("export: no quantization was asked for; 'none' is one")
     return [scheme_named(name) for name in dict.fromkeys(names)]
 
 
-def _exporters(names: Sequence[str]) -> list[Exporter]:
+def exporters_named(names: Sequence[str]) -> list[Exporter]:
+    """The exporters by format, each once.
+
+    Raises:
+        ConfigError: one is unknown.
+        ExportError: there is none.
+    """
     if not names:
         raise ExportError(f"export: no format was asked for; known are {', '.join(EXPORTERS)}")
     return [EXPORTERS[name]() for name in dict.fromkeys(names)]

@@ -11,7 +11,7 @@ from edge_tsad.runtime.threshold import Threshold
 if TYPE_CHECKING:
     from edge_tsad.training.model import TrainedModel
 
-__all__ = ["LIMITS", "alarm_lines", "write_card"]
+__all__ = ["LIMITS", "added_files", "alarm_lines", "write_card"]
 
 LONG_FACTS = ("loss_curve",)
 
@@ -48,11 +48,10 @@ def write_card(model: TrainedModel, files: Sequence[ModelFile], threshold: Thres
         "## Model files",
         "",
         "Score errors are against the float model, in units of threshold − median normal score, on"
-        " normal windows of the history.",
+        " normal windows that the fit did not see (held_out_unseen tells). Alerts are those on a"
+        " stream with injected anomalies.",
         "",
-        "| file | bytes | error p99.9 | error max | ms a window | measured with |",
-        "|---|---|---|---|---|---|",
-        *(_row(file) for file in files),
+        *_table(files),
         "",
         "## Limits",
         "",
@@ -60,6 +59,29 @@ def write_card(model: TrainedModel, files: Sequence[ModelFile], threshold: Thres
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def added_files(files: Sequence[ModelFile]) -> bytes:
+    """What is appended to a card when ``files`` are added to its bundle."""
+    lines = [
+        "## Files added later",
+        "",
+        "Made from the bundle's float32 files and data of normal operation; errors as above, but"
+        " against the float32 file. The table above still lists what these may have replaced.",
+        "",
+        *_table(files),
+        "",
+    ]
+    return "\n".join(["", *lines]).encode()
+
+
+def _table(files: Sequence[ModelFile]) -> list[str]:
+    return [
+        "| file | scheme | bytes | error p99.9 | error max | alerts changed | ms a window |"
+        " measured with |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_row(file) for file in files),
+    ]
 
 
 def alarm_lines(threshold: Threshold) -> list[str]:
@@ -99,9 +121,11 @@ def _channel(name: str, unit: str) -> str:
 
 
 def _row(file: ModelFile) -> str:
-    facts = file.parity
+    facts: Any = file.parity
+    alerts = facts["alerts"]
     return (
-        f"| {file.path} | {file.size:,} | {facts['p999']:.2g} | {facts['max']:.2g} |"
-        f" {facts['latency_ms']:.2f} | {facts['runtime']} {facts['runtime_version']},"
-        f" {facts['machine']} |"
+        f"| {file.path} | {file.scheme} | {file.size:,} | {facts['p999']:.2g} |"
+        f" {facts['max']:.2g} | {alerts['changed']} of {alerts['expected']} |"
+        f" {facts['latency_ms']:.2f} |"
+        f" {facts['runtime']} {facts['runtime_version']}, {facts['machine']} |"
     )

@@ -14,9 +14,8 @@ import numpy.typing as npt
 
 from edge_tsad.bundle.golden import GoldenWindows
 from edge_tsad.bundle.manifest import Bounds
-from edge_tsad.detectors.base import Detector
+from edge_tsad.runtime.backends.base import Backend
 from edge_tsad.training.distortion import distort
-from edge_tsad.training.torch_backend import TorchBackend
 from edge_tsad.types import FloatArray
 from export.quantize import Scheme
 from export.verify import run
@@ -49,7 +48,7 @@ def surrogates(windows: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def make_golden(
-    detector: Detector, history: Windows, *, count: int = 16, seed: int = 0
+    backend: Backend, history: Windows, period: int, *, count: int = 16, seed: int = 0
 ) -> tuple[GoldenWindows, float]:
     """``count`` synthetic windows with the detector's own scores, and a level between them.
 
@@ -58,14 +57,14 @@ def make_golden(
     compared, and no alert threshold: that one applies to scores averaged over windows.
 
     Args:
-        detector: the float model.
+        backend: the float model.
         history: normal windows, from which only means and spectra are taken.
+        period: the dominant period in points, by which anomalies are sized.
         count: how many to keep, half of them below the level.
         seed: equal seeds give equal windows.
     """
     rng = np.random.default_rng(seed)
-    backend = TorchBackend(detector)
-    candidates = _candidates(backend, history.window, detector.timing.period, count, rng)
+    candidates = _candidates(backend, history.window, period, count, rng)
     score = run(backend, candidates)["score"]
     peak = score.max(axis=1)
     normal = float(run(backend, history)["score"].max())
@@ -81,7 +80,7 @@ def _spread(positions: npt.NDArray[np.int64], count: int) -> list[int]:
 
 
 def _candidates(
-    backend: TorchBackend, windows: FloatArray, period: int, count: int, rng: np.random.Generator
+    backend: Backend, windows: FloatArray, period: int, count: int, rng: np.random.Generator
 ) -> Windows:
     """``CANDIDATES`` · ``count`` windows: plain, calmed, distorted, with gaps."""
     total = CANDIDATES * count
@@ -96,7 +95,7 @@ def _candidates(
     return Windows(values, observed)
 
 
-def _calmed(backend: TorchBackend, values: FloatArray) -> FloatArray:
+def _calmed(backend: Backend, values: FloatArray) -> FloatArray:
     observed = np.ones_like(values)
     for _ in range(CALMING):
         values = run(backend, Windows(values, observed)).get("expected", values)

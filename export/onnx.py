@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import tempfile
+from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,12 +13,17 @@ from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import ExportError
 from edge_tsad.runtime.backends.checks import INPUTS
 from export.base import Graph, converting, require
-from export.quantize import LEAST_WEIGHTS
+from export.onnx_quantize import (
+    dynamic_int8,
+    half_weights,
+    int8_weights,
+    large_products,
+    static_int8,
+)
 from export.windows import Windows
 
 __all__ = ["OnnxExporter"]
 
-PRODUCTS = ("MatMul", "Gemm")
 OPSET = 18
 IR_VERSION = 8
 """What came with opset 18; the exporter would write a newer one, which older runtimes refuse."""
@@ -31,7 +34,7 @@ class OnnxExporter:
 
     format: ClassVar[str] = "onnx"
     runtimes: ClassVar[Mapping[str, str]] = {"onnxruntime": "1.17"}
-    schemes: ClassVar[tuple[str, ...]] = ("none", "dynamic", "weights")
+    schemes: ClassVar[tuple[str, ...]] = ("none", "fp16", "dynamic", "static", "weights")
 
     def convert(self, detector: Detector) -> bytes:
         """See `Exporter.convert`."""
@@ -55,96 +58,34 @@ class OnnxExporter:
             assert program is not None
             return bytes(program.model_proto.SerializeToString())
 
-    def quantize(self, model: bytes, scheme: str, calibration: Windows) -> bytes:
+    def quantize(self, model: bytes, scheme: str, calibration: Windows, floating: int = 0) -> bytes:
         """See `Exporter.quantize`."""
         onnx = require("onnx")
         proto = onnx.load_model_from_string(model)
         strip(proto)
+        prepare(proto)
+        large = large_products(proto, floating)
         if scheme == "dynamic":
-            proto = dynamic_int8(proto)
+            proto = dynamic_int8(proto, large)
+        elif scheme == "static":
+            proto = static_int8(proto, large, calibration)
         elif scheme == "weights":
-            int8_weights(proto)
+            int8_weights(proto, large)
+        elif scheme == "fp16":
+            half_weights(proto, large)
         elif scheme != "none":
             raise ExportError(f"onnx: quantization {scheme!r} is not available for this format")
         share_initializers(proto)
         strip(proto)
+        shorten(proto)
         proto.ir_version = IR_VERSION
         onnx.checker.check_model(proto)
         return bytes(proto.SerializeToString(deterministic=True))
 
-
-def dynamic_int8(proto: Any) -> Any:
-    """Weights of large matrix products as int8; activations are quantized while computed.
-
-    Convolutions stay float: their weights are few and ``ConvInteger`` is slower than ``Conv``.
-
-    The runtime takes the range of an activation over the whole batch, so a window's score would
-    depend on the windows beside it. That is why the batch of such a file is fixed at 1.
-    """
-    quantization = require("onnxruntime.quantization")
-    onnx = require("onnx")
-    large = large_products(proto)
-    if not large:
-        return proto
-    with tempfile.TemporaryDirectory() as folder, converting("onnx dynamic"):
-        path = Path(folder) / "model.onnx"
-        quantization.quantize_dynamic(
-            proto,
-            path,
-            op_types_to_quantize=list(PRODUCTS),
-            nodes_to_quantize=large,
-            per_channel=True,
-            weight_type=quantization.QuantType.QInt8,
-        )
-        quantized = onnx.load(str(path))
-    for tensor in [*quantized.graph.input, *quantized.graph.output]:
-        tensor.type.tensor_type.shape.dim[0].dim_value = 1
-    return quantized
-
-
-def int8_weights(proto: Any) -> None:
-    """Store weights of large matrix products as int8; they compute in float32.
-
-    Each output of a layer has its own scale: with one for the whole layer the error of scores was
-    nearly twice as large.
-    """
-    onnx = require("onnx")
-    graph = proto.graph
-    large = set(large_products(proto))
-    # The axis of a weight that counts the layer's outputs.
-    axes = {
-        name: 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
-        for node in graph.node
-        if node.name in large
-        for name in node.input
-    }
-    for tensor in list(graph.initializer):
-        if tensor.name not in axes or math.prod(tensor.dims) < LEAST_WEIGHTS:
-            continue
-        axis = axes[tensor.name]
-        weights = onnx.numpy_helper.to_array(tensor)
-        largest = np.abs(weights).max(axis=1 - axis, keepdims=True)
-        scale = np.maximum(largest, 1e-30) / np.float32(127)
-        name, stored, step = tensor.name, f"{tensor.name}.int8", f"{tensor.name}.scale"
-        rounded = np.rint(weights / scale).astype(np.int8)
-        graph.initializer.remove(tensor)
-        graph.initializer.append(onnx.numpy_helper.from_array(rounded, stored))
-        graph.initializer.append(onnx.numpy_helper.from_array(scale.ravel(), step))
-        node = onnx.helper.make_node(
-            "DequantizeLinear", [stored, step], [name], f"{name}.float", axis=axis
-        )
-        graph.node.insert(0, node)
-
-
-def large_products(proto: Any) -> list[str]:
-    """Names of the matrix products whose weights are worth quantizing."""
-    sizes = {tensor.name: math.prod(tensor.dims) for tensor in proto.graph.initializer}
-    return [
-        node.name
-        for node in proto.graph.node
-        if node.op_type in PRODUCTS
-        and max(sizes.get(name, 0) for name in node.input) >= LEAST_WEIGHTS
-    ]
+    def operators(self, model: bytes) -> dict[str, int]:
+        """See `Exporter.operators`."""
+        proto = require("onnx").load_model_from_string(model)
+        return dict(sorted(Counter(node.op_type for node in proto.graph.node).items()))
 
 
 def strip(proto: Any) -> None:
@@ -180,3 +121,45 @@ def share_initializers(proto: Any) -> None:
             node.input[i] = renamed.get(name, name)
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
+
+
+def prepare(proto: Any) -> None:
+    """Name the nodes, by which quantizers go, and store transposed weights as they are used.
+
+    The exporter leaves some weights behind a ``Transpose``, where no quantizer looks for them.
+    """
+    onnx = require("onnx")
+    graph = proto.graph
+    weights = {tensor.name: tensor for tensor in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type == "Transpose" and node.input[0] in weights:
+            values = onnx.numpy_helper.to_array(weights[node.input[0]])
+            axes = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
+            turned = np.ascontiguousarray(values.transpose(axes))
+            graph.initializer.append(onnx.numpy_helper.from_array(turned, node.output[0]))
+            graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    kept = [tensor for tensor in graph.initializer if tensor.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    share_initializers(proto)
+    for number, node in enumerate(graph.node):
+        node.name = f"n{number}"
+
+
+def shorten(proto: Any) -> None:
+    """Number values instead of naming them, and leave nodes without names: a tenth of the file."""
+    graph = proto.graph
+    kept = {"", *(tensor.name for tensor in [*graph.input, *graph.output])}
+    short: dict[str, str] = {}
+
+    def of(name: str) -> str:
+        return name if name in kept else short.setdefault(name, f"v{len(short)}")
+
+    for tensor in graph.initializer:
+        tensor.name = of(tensor.name)
+    for node in graph.node:
+        node.name = ""
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                names[i] = of(name)

@@ -13,13 +13,14 @@ parallel to the identity.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from edge_tsad.runtime.threshold import Tail
-from edge_tsad.training.calibrate import fit_tail
-from edge_tsad.types import FloatArray, PolicySettings
+from edge_tsad.types import FloatArray
 
-__all__ = ["ScoreMap", "file_tail"]
+__all__ = ["ScoreMap", "mapped_tail"]
 
 LEVELS = 4097
 
@@ -50,25 +51,25 @@ class ScoreMap:
         return scores
 
 
-def file_tail(
-    calibration: list[FloatArray],
-    policy: PolicySettings,
-    seed: int,
-    *,
-    shortfall: int,
-    detector: FloatArray,
-    file: FloatArray,
-) -> Tail:
-    """The tail fitted to ``calibration`` as the file would have scored it.
+def mapped_tail(tail: Tail, change: ScoreMap) -> Tail:
+    """The tail of a file where only the float file's ``tail`` is known, not the scores behind it.
 
-    Args:
-        calibration: cross-fitted scores f32[n] of the history's blocks.
-        policy: how scores become alerts.
-        seed: of the bootstrap.
-        shortfall: points of history that were lacking for cross-fitting.
-        detector: scores of some windows in torch.
-        file: the file's scores of the same windows.
+    A monotone map carries thresholds to thresholds: an alert that opened at x opens at its image.
+    The fitted scale is stretched as much as the span from the level to the highest peak is.
     """
-    change = ScoreMap(detector.ravel(), file.ravel())
-    blocks = [change(block) for block in calibration]
-    return fit_tail(blocks, policy, seed, shortfall=shortfall)
+
+    def of(score: float) -> float:
+        return float(change(np.array([score], np.float32))[0])
+
+    median, level = of(tail.median), of(tail.level)
+    far = max(tail.highest, tail.level + tail.scale)
+    stretch = max((of(far) - level) / (far - tail.level), 1e-3)
+    peaks = np.maximum.accumulate([max(of(peak), level) for peak in tail.peaks][::-1])[::-1]
+    return dataclasses.replace(
+        tail,
+        median=median,
+        level=max(level, median),
+        scale=tail.scale * stretch,
+        peaks=tuple(float(peak) for peak in peaks),
+        draws=tuple((rate, shape, scale * stretch) for rate, shape, scale in tail.draws),
+    )

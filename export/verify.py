@@ -1,9 +1,9 @@
-"""The gate: a file counts as written only when the device's runtime computes what torch computes.
+"""Scores of a file against those of the float model, window by window.
 
 The worst failures of converters and quantizers raise no error. So each file is run by the backend
-that a gateway uses, on normal windows of the history and on distorted ones, and compared with the
-detector in torch, in values and in decisions. Errors are in units of ``threshold − median normal
-score``.
+that a gateway uses, on normal windows and on distorted ones, and compared with the float model
+(which is the detector in torch, or a bundle's float32 file), in values and in decisions. Errors are
+in units of ``threshold − median normal score``.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import BackendError, ExportError
 from edge_tsad.registry import BACKENDS
 from edge_tsad.runtime.backends.base import Backend, DeviceBackend
-from edge_tsad.training.torch_backend import TorchBackend
 from edge_tsad.types import FloatArray, Timing
 from export.base import Exporter
 from export.quantize import Scheme
 from export.windows import Windows
 
-__all__ = ["Checked", "Outputs", "Parity", "Reference", "run", "verify"]
+__all__ = ["Checked", "Outputs", "Parity", "Reference", "RefusedError", "advice", "run", "verify"]
 
 Outputs = dict[str, FloatArray]
 
@@ -46,12 +44,16 @@ NEAR = 0.1
 TIMED_S = 0.3
 
 
+class RefusedError(ExportError):
+    """A file is further from the float model than its scheme allows."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What the detector says in torch, and where decisions fall.
+    """What the float model says, and where decisions fall.
 
     ``windows`` are ``normal`` windows of the history and then distorted ones; ``outputs`` are the
-    detector's answers to all of them.
+    float model's answers to all of them.
     """
 
     windows: Windows
@@ -64,14 +66,15 @@ class Reference:
     @classmethod
     def of(
         cls,
-        detector: Detector,
+        backend: Backend,
+        timing: Timing,
         normal: Windows,
         distorted: Windows,
         *,
         median: float,
         threshold: float,
     ) -> Reference:
-        """Run ``detector`` on the windows.
+        """Run the float model, ``backend``, on the windows.
 
         Raises:
             ExportError: there are no windows, or the threshold is not above the median.
@@ -84,8 +87,8 @@ class Reference:
                 f" {median:.4g}; train on a history that is not constant"
             )
         windows = Windows.join([normal, distorted])
-        outputs = run(TorchBackend(detector), windows)
-        return cls(windows, len(normal), outputs, median, threshold, detector.timing)
+        outputs = run(backend, windows)
+        return cls(windows, len(normal), outputs, median, threshold, timing)
 
     @property
     def unit(self) -> float:
@@ -153,14 +156,14 @@ class Checked:
 def verify(
     label: str, model: bytes, exporter: Exporter, scheme: Scheme, reference: Reference
 ) -> Checked:
-    """Compare a file with the detector.
+    """Compare a file with the float model.
 
     Args:
         label: what the file is called in messages.
         model: the file.
         exporter: its format.
         scheme: its quantization, which sets the bounds.
-        reference: the detector's answers.
+        reference: the float model's answers.
 
     Raises:
         ExportError: the file is further away than its scheme allows (the sentence says by how much
@@ -172,12 +175,12 @@ def verify(
         backend = kind(model, shape=(points, channels))
         outputs = run(backend, reference.windows)
     except BackendError as error:
-        raise ExportError(f"{label}: refused, it does not run: {error}") from error
+        raise RefusedError(f"{label}: refused, it does not run: {error}") from error
     if set(outputs) != set(reference.outputs):
-        raise ExportError(f"{label}: refused, its outputs are {', '.join(sorted(outputs))}")
+        raise RefusedError(f"{label}: refused, its outputs are {', '.join(sorted(outputs))}")
     parity = _compare(backend, str(kind.version()), outputs, reference)
     for problem in _problems(parity, scheme):
-        raise ExportError(f"{label}: refused, {problem}; {_advice(scheme)}")
+        raise RefusedError(f"{label}: refused, {problem}; {advice(scheme)}")
     return Checked(parity, backend, outputs)
 
 
@@ -273,7 +276,8 @@ def _problems(parity: Parity, scheme: Scheme) -> Iterator[str]:
         yield f"{parity.changed} of {parity.windows} windows are decided otherwise"
 
 
-def _advice(scheme: Scheme) -> str:
+def advice(scheme: Scheme) -> str:
+    """What to try where a file of ``scheme`` is refused."""
     if scheme.exact:
         return "try another format, this converter is wrong for this detector"
     return "try another format or scheme (none is exact), or train on a longer history"

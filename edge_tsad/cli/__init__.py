@@ -34,6 +34,9 @@ COMMANDS = {
     "train": CommandEntry("edge_tsad.cli.train:command", "Train a detector on a normal series."),
     "export": CommandEntry("edge_tsad.cli.export:command", "Turn a trained model into a bundle."),
     "report": CommandEntry("edge_tsad.cli.report:command", "Draw a bundle and its model as HTML."),
+    "quantize": CommandEntry(
+        "edge_tsad.cli.quantize:command", "Add smaller files to a bundle, offline."
+    ),
     "info": CommandEntry("edge_tsad.cli.info:command", "Show what is in a bundle."),
     "bench": CommandEntry("edge_tsad.cli.bench:command", "Measure detectors on labelled series."),
     "keys": CommandEntry("edge_tsad.cli.keys:command", "Make and show signing keys."),
@@ -45,6 +48,7 @@ COMMANDS = {
     "run": CommandEntry("edge_tsad.cli.run:command", "Score live streams and send alerts to MQTT."),
     "replay": CommandEntry("edge_tsad.cli.replay:command", "Compute an alert's score once more."),
     "alerts": CommandEntry("edge_tsad.cli.alerts:command", "Subscribe to alerts and print them."),
+    "labels": CommandEntry("edge_tsad.cli.labels:command", "Print what people said of alerts."),
     "flash": CommandEntry("edge_tsad.cli.flash:command", "Bring a bundle to gateways or a stick."),
     "status": CommandEntry("edge_tsad.cli.status:command", "Show which bundle gateways serve."),
     "confirm": CommandEntry("edge_tsad.cli.confirm:command", "Let a bundle on trial stay."),

@@ -50,7 +50,7 @@ class FitOptions:
     encoder: str = "conv"
     width: int = 64
     reconstruction_width: int = 24
-    steps: int = 500
+    steps: int = 400
     batch: int | None = None
     effort: float = 1.0
 

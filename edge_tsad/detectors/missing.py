@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import conv2d
 
 __all__ = ["as_seen", "bridge"]
 
@@ -34,10 +34,17 @@ def as_seen(reference: Tensor, x: Tensor, observed: Tensor) -> Tensor:
 
 
 def _around(x: Tensor, reach: int) -> Tensor:
-    """The sum of the points ``reach`` before and after each point; 0 beyond the window."""
-    length = x.shape[1]
-    if reach >= length:
-        return torch.zeros_like(x)
-    before = pad(x[:, : length - reach], (0, 0, reach, 0))
-    after = pad(x[:, reach:], (0, 0, 0, reach))
-    return before + after
+    """The sum of the points ``reach`` before and after each point; 0 beyond the window.
+
+    One convolution: slices, paddings and a sum would be five operators in each of twelve places.
+    """
+    channels = x.shape[2]
+    taps = torch.tensor([1.0, 0.0, 1.0], device=x.device).reshape(1, 1, 1, 3)
+    found = conv2d(
+        x.unsqueeze(1).permute(0, 3, 1, 2),
+        taps.expand(channels, 1, 1, 3),
+        padding=(0, reach),
+        dilation=(1, reach),
+        groups=channels,
+    )
+    return found.permute(0, 2, 3, 1).squeeze(1)

@@ -31,7 +31,7 @@ LONGEST_SHARE = 4
 """A stretch is at most the window's length divided by this, so that most of the window is judged
 and the newest points have to wait no longer than the delay."""
 
-POSITIONS = 16
+POSITIONS = 8
 """Stretches that begin within the length of one, at least; more would tell no more."""
 
 SHORTEST = 8

@@ -12,17 +12,18 @@ def mosquitto_acl(config: GatewayConfig) -> str:
     """Rights of the device (the gateway), an operator and a consumer; patterns are its own topics.
 
     The device may read its own topics too: under MQTT 3.1.1 only what is read back proves that it
-    was allowed.
+    was allowed. The consumer may ask for what it has missed, where the gateway answers that.
     """
     own = f"{ROOT}/{config.site}/{config.device}"
     device = config.broker.username or f"{config.site}-{config.device}"
+    prefix = config.home_assistant.prefix
+    birth = [f"topic write {prefix}/device/+/config", f"topic read {prefix}/status"]
+    asks = [f"topic write {own}/cmd/replay", f"topic read {own}/response/replay"]
     lines = [
         "# the gateway",
         f"user {device}",
         f"topic readwrite {own}/#",
-        "# Home Assistant, where its discovery is switched on",
-        "topic write homeassistant/device/+/config",
-        "topic read homeassistant/status",
+        *(birth if config.home_assistant.discovery else ()),
         *(f"topic read {topic}" for topic in sorted(read_topics(config))),
         "",
         "# who sees everything and may command",
@@ -35,6 +36,7 @@ def mosquitto_acl(config: GatewayConfig) -> str:
         f"topic read {own}/alert/#",
         f"topic read {own}/state/+",
         f"topic read {own}/status",
+        *(asks if "replay" in config.commands.allow else ()),
         "",
     ]
     return "\n".join(lines)

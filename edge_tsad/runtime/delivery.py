@@ -25,7 +25,8 @@ class Delivery:
     """Sends what is pending and settles what was acknowledged.
 
     A row is late when it was committed by an earlier process or more than a minute ago. One that
-    the broker refused is tried again after a minute, the others meanwhile go on.
+    the broker refused is tried again after a minute or over a new connection, and the others go on
+    meanwhile.
 
     Args:
         outbox: the queue.
@@ -40,8 +41,10 @@ class Delivery:
         self._topic = topic
         self._first_own = outbox.next_seq
         self._connection = 0
-        self._in_flight: set[int] = set()
+        self._again: list[tuple[int, int]] = []
+        self._in_flight: dict[int, str] = {}
         self._not_before_s: dict[int, float] = {}
+        self._refused_of: dict[int, str] = {}
         self._unsettled: set[int] = set()
         self._failing = False
         self._prune_at_s = 0.0
@@ -57,6 +60,7 @@ class Delivery:
         if self.sink.connection != self._connection:
             self._connection = self.sink.connection
             self._in_flight.clear()
+            self._not_before_s.clear()  # another connection may have other rights
         try:
             if self.waiting and self._connection and len(self._in_flight) < WINDOW:
                 self._send(now)
@@ -71,10 +75,20 @@ class Delivery:
         """Whether something was not acknowledged yet."""
         return self.outbox.counts.pending > 0
 
+    @property
+    def refused_streams(self) -> set[str]:
+        """The streams of which the broker refuses a message."""
+        return {stream.partition("/")[0] for stream in self._refused_of.values()}
+
+    def replay(self, first: int, last: int) -> None:
+        """Send the rows from ``first`` to ``last`` once more, as far as they are kept."""
+        self._again.append((first, last))
+
     def _take_answers(self, now: Now) -> None:
         for answer in self.sink.acknowledgements():
-            self._in_flight.discard(answer.token)
+            stream = self._in_flight.pop(answer.token, "")
             if answer.refused:
+                self._refused_of[answer.token] = stream
                 if not self.refused:
                     log.error(
                         "the broker refuses alerts (%s); they are kept and tried again",
@@ -85,6 +99,7 @@ class Delivery:
             else:
                 self._unsettled.add(answer.token)
                 self._not_before_s.pop(answer.token, None)
+                self._refused_of.pop(answer.token, None)
                 if not self._not_before_s:
                     self.refused = ""
 
@@ -103,7 +118,7 @@ class Delivery:
                 )  # fmt: skip
 
     def _send(self, now: Now) -> None:
-        waiting = self._in_flight | self._unsettled
+        waiting = self._in_flight.keys() | self._unsettled
         waiting |= {seq for seq, due in self._not_before_s.items() if due > now.monotonic_s}
         for row in self.outbox.pending(limit=WINDOW + len(waiting)):
             if len(self._in_flight) >= WINDOW:
@@ -112,7 +127,26 @@ class Delivery:
                 continue
             if not self.sink.deliver(self._topic(row.stream), self._payload(row, now), row.seq):
                 return
-            self._in_flight.add(row.seq)
+            self._in_flight[row.seq] = row.stream
+        self._send_again()
+
+    def _send_again(self) -> None:
+        """What was asked for once more, while nothing new waits."""
+        while self._again and len(self._in_flight) < WINDOW:
+            first, last = self._again[0]
+            rows = [row for row in self.outbox.replay(first, WINDOW) if row.seq <= last]
+            for row in rows:
+                if len(self._in_flight) >= WINDOW:
+                    return
+                if row.seq not in self._in_flight:
+                    if not self.sink.deliver(
+                        self._topic(row.stream), mark_late(row.payload), row.seq
+                    ):
+                        return
+                    self._in_flight[row.seq] = row.stream
+                self._again[0] = (row.seq + 1, last)
+            if not rows:
+                del self._again[0]
 
     def _payload(self, row: Row, now: Now) -> bytes:
         age_s = self.outbox.powered_s(now) - row.committed_s

@@ -26,10 +26,10 @@ from edge_tsad.runtime.life import Life
 from edge_tsad.runtime.lock import lock
 from edge_tsad.runtime.opening import OpenStream, StreamOpener
 from edge_tsad.runtime.outbox import Bounds, Outbox
+from edge_tsad.runtime.reception import Reception, connect
 from edge_tsad.runtime.reloading import Reloader
 from edge_tsad.runtime.segments import Layout
 from edge_tsad.runtime.sinks.base import Sink
-from edge_tsad.runtime.sinks.mqtt import MqttSink
 from edge_tsad.runtime.snapshots import Snapshots
 from edge_tsad.runtime.stats import Writes
 from edge_tsad.runtime.topics import Topics
@@ -77,7 +77,7 @@ class Gateway:
         self.opener = StreamOpener(config, self.choices)
         streams = self.opener.open_all()
         self._topics = Topics(config.site, config.device)
-        self.sink = sink or self._connect()
+        self.sink = sink or connect(config)
         self.life = Life(self, config.service)
         self.restart = False
         now = self.clock.now()
@@ -100,6 +100,7 @@ class Gateway:
         self.snapshots = Snapshots(config.state, self.workers, now)
         self.reloader = Reloader(self, load)
         self.delivery = Delivery(self.outbox, self.sink, self._topics.alert)
+        self.reception = Reception(config, self.workers, self.outbox, self.delivery, self.sink)
         self.errors: list[str] = []
         self._started = now
         self._described: dict[str, tuple[Any, float]] = {}
@@ -146,7 +147,12 @@ class Gateway:
     def forget(self, worker: StreamWorker) -> None:
         """After :meth:`remove`: the stream does not come back."""
         worker.abandon(self.clock.now())
-        self.sink.retain(self._topics.state(worker.facts.stream), b"")
+        self.sink.clear(self._topics.state(worker.facts.stream))
+
+    def rewire(self) -> None:
+        """After a reload: what speaks for the streams speaks for those that are there now."""
+        self.reception = Reception(self.config, self.workers, self.outbox, self.delivery, self.sink)
+        self.reception.begin(self.clock.now())
 
     def run(self) -> None:
         """Run until :meth:`stop`, or until every source has ended and all alerts are delivered.
@@ -156,6 +162,7 @@ class Gateway:
         """
         try:
             self._publish(self.clock.now())
+            self.reception.begin(self.clock.now())
             self.sink.start()
             for feed in self.feeds.values():
                 feed.start()
@@ -201,6 +208,7 @@ class Gateway:
         now = self.clock.now()
         if arrival is not None:
             self._take(arrival, now)
+        self.reception.answer(now)
         if arrival is None or now.monotonic_s >= self._chores_at_s:
             self._chores_at_s = now.monotonic_s + TICK_S
             for number, worker in self._worker_of.items():
@@ -208,6 +216,7 @@ class Gateway:
                     self._flush(number, now)
                     self._attempt(worker, worker.advance, now)
             self.sink.tick()
+            self.reception.tick(now)
             self._publish(now)
             self.snapshots.tick(now)
             self.reloader.tick()
@@ -250,7 +259,12 @@ class Gateway:
         """Say what has changed: at once where it matters, else every ten seconds."""
         for worker in self.workers:
             name = worker.facts.stream
-            essence = (worker.process, tuple(sorted(worker.all_health())))
+            essence = (
+                worker.process,
+                tuple(sorted(worker.all_health())),
+                worker.standing.silence,
+                worker.stream.sensitivity,
+            )
             before, due_s = self._described.get(name, (None, 0.0))
             if essence != before or now.monotonic_s >= due_s:
                 self._described[name] = (essence, now.monotonic_s + DESCRIBE_EVERY_S)
@@ -328,6 +342,7 @@ class Gateway:
         farewell = (self._topics.status, payload.pack({"online": False, "reason": "stopped"}))
         self.sink.close(farewell, FAREWELL_S)
         self.delivery.tick(self.clock.now())  # acknowledgements that came meanwhile
+        self.reception.tick(self.clock.now())
         self.outbox.close()
         self._lock.close()
 
@@ -335,12 +350,6 @@ class Gateway:
         """Commit what could not be committed before."""
         for worker in self.workers:
             worker.retry(now)
-
-    def _connect(self) -> MqttSink:
-        will = (self._topics.status, payload.pack({"online": False, "reason": "lost"}))
-        broker = self.config.broker
-        default = f"edge-tsad-{self.config.site}-{self.config.device}"
-        return MqttSink(broker, broker.client_id or default, will)
 
 
 def history(config: GatewayConfig, stream: OpenStream) -> History | None:

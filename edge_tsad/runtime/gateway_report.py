@@ -27,6 +27,8 @@ def status(gateway: Gateway) -> dict[str, Any]:
         "streams": [worker.facts.stream for worker in gateway.workers],
         "outbox": outbox(gateway),
         "refused": gateway.delivery.refused or None,
+        "proof": gateway.sink.proof,
+        "commands": list(gateway.config.commands.allow),
         "not_reloaded": gateway.reloader.problem or None,
         "writes": writes(gateway),
         "figures": as_json(gateway.life.figures),

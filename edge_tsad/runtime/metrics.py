@@ -141,7 +141,7 @@ def of_stream(made: dict[str, Metric], worker: StreamWorker) -> None:
         if (seconds := latency.quantile_s(quantile)) is not None:
             made["window_seconds"].add(seconds, stream=stream, quantile=str(quantile))
     for kind in ("new", "update", "end"):
-        made["alerts_total"].add(worker.alerts[kind], stream=stream, type=kind)
+        made["alerts_total"].add(worker.announcer.counts[kind], stream=stream, type=kind)
     for state in STATES:
         made["state"].add(worker.process == state, stream=stream, state=state)
     for condition in sorted(worker.all_health()):

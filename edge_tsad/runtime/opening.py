@@ -63,7 +63,8 @@ class OpenStream:
     """A stream that can run: what is known of it, its source and its model.
 
     ``path`` is the model file in the bundle, ``version`` that of the inference runtime and ``why``
-    the reason for these two; ``record`` says that its cells are kept.
+    the reason for these two; ``record`` says that its cells are kept. The threshold in ``facts``
+    follows from ``budget`` and ``sensitivity``.
     """
 
     facts: StreamFacts
@@ -77,6 +78,18 @@ class OpenStream:
     health: HealthSettings
     record: bool
     limits: LimitSettings
+    budget: Budget
+    sensitivity: float
+
+    def tuned(self, sensitivity: float) -> OpenStream:
+        """The same with the threshold that follows from another sensitivity.
+
+        Raises:
+            ConfigError: ``sensitivity`` is out of bounds.
+        """
+        threshold = Threshold.from_tail(self.facts.threshold.tail, self.budget, sensitivity)
+        facts = dataclasses.replace(self.facts, threshold=threshold)
+        return dataclasses.replace(self, facts=facts, sensitivity=sensitivity)
 
     def pipeline(self) -> StreamPipeline:
         """A pipeline in its initial state."""
@@ -137,7 +150,8 @@ class StreamOpener:
         manifest = shared.bundle.manifest
         chosen, why = shared.choice.chosen, shared.choice.why
         tail = next(file.tail for file in manifest.files if file.path == chosen.path)
-        threshold = Threshold.from_tail(tail, self._budget(stream, shared), stream.sensitivity)
+        budget = self._budget(stream, shared)
+        threshold = Threshold.from_tail(tail, budget, stream.sensitivity)
         kind = SOURCES[stream.source.type]
         source: Source = kind(stream.source.options, manifest.channels, manifest.timing)
         return OpenStream(
@@ -161,6 +175,8 @@ class StreamOpener:
             health=stream.health,
             record=stream.record,
             limits=self.config.alerts,
+            budget=budget,
+            sensitivity=stream.sensitivity,
         )
 
     def _share(self, stream: StreamConfig) -> Shared:

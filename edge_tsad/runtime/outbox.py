@@ -144,6 +144,15 @@ class Outbox:
             pending=self._counts.pending + len(payloads),
         )
 
+    def keep(self, key: str, state: bytes, now: Now) -> None:
+        """Keep a state that belongs to no row; see :meth:`state`. Durable when this returns.
+
+        Raises:
+            sqlite3.Error: the storage failed; what was kept before stays.
+        """
+        with self._transaction(now):
+            self._db.execute("REPLACE INTO streams VALUES (?, ?)", (key, state))
+
     def state(self, stream: str) -> bytes | None:
         """The state that was committed last for ``stream``."""
         row = self._db.execute("SELECT state FROM streams WHERE stream = ?", (stream,)).fetchone()
@@ -156,6 +165,28 @@ class Outbox:
     def replay(self, from_seq: int, limit: int = 20) -> list[Row]:
         """Rows from the number ``from_seq`` on, acknowledged or not, as far as they are kept."""
         return self._rows("seq >= ?", from_seq, limit)
+
+    def of_alert(self, stream: str, alert_id: str) -> list[bytes]:
+        """The messages of ``stream`` that are kept and hold the text ``alert_id``, oldest first."""
+        found = self._db.execute(
+            "SELECT payload FROM alerts WHERE stream = ? AND instr(payload, CAST(? AS BLOB)) "
+            "ORDER BY seq",
+            (stream, alert_id),
+        )
+        return [bytes(row[0]) for row in found]
+
+    @property
+    def oldest_seq(self) -> int:
+        """The number of the oldest row that is kept; :attr:`next_seq` if there is none."""
+        row = self._db.execute("SELECT min(seq) FROM alerts").fetchone()
+        return self._next_seq if row[0] is None else int(row[0])
+
+    def kept(self, first: int, last: int) -> int:
+        """How many rows with numbers from ``first`` to ``last`` are kept."""
+        found = self._db.execute(
+            "SELECT count(*) FROM alerts WHERE seq BETWEEN ? AND ?", (first, last)
+        )
+        return int(found.fetchone()[0])
 
     def _rows(self, where: str, seq: int, limit: int) -> list[Row]:
         found = self._db.execute(

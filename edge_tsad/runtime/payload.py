@@ -21,9 +21,16 @@ from edge_tsad.runtime.threshold import Threshold
 from edge_tsad.types import NANOSECONDS, Channel, Timing
 
 __all__ = [
-    "LARGEST_ALERT", "AlertIdentity", "StreamFacts", "alert", "calibration", "ended", "pack",
+    "LARGEST_ALERT",
+    "AlertIdentity",
+    "StreamFacts",
+    "alert",
+    "announced",
+    "calibration",
+    "ended",
+    "pack",
     "storm",
-]  # fmt: skip
+]
 
 LARGEST_ALERT = 2048
 MOST_CHANNELS = 8
@@ -150,6 +157,12 @@ def storm(
         f"{facts.stream}: alerts {verb} too often; {event.withheld} since {since or event.onset}"
         f" were not told one by one, the highest with score {event.peak:.3g}."
     )
+    return fitted(message)
+
+
+def announced(last: Mapping[str, Any], identity: AlertIdentity) -> bytes:
+    """The first message of an alert that is open and was not told so far, from its ``last`` one."""
+    message = {**last, "seq": identity.seq, "epoch": identity.epoch, "type": "new"}
     return fitted(message)
 
 

@@ -68,7 +68,7 @@ class Reloader:
             name = worker.facts.stream
             each, stream = wanted.get(name, (None, None))
             if stream is not None and each == before[name] and same(worker, stream):
-                worker.retune(stream.facts)
+                worker.rebudget(stream)
                 continue
             gateway.remove(worker)
             if stream is None:
@@ -80,6 +80,7 @@ class Reloader:
                 self._add(stream)
         order = list(wanted)
         gateway.workers.sort(key=lambda worker: order.index(worker.facts.stream))
+        gateway.rewire()
         log.warning("the configuration was reloaded: %d stream(s)", len(order))
 
     def _add(self, stream: OpenStream) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from edge_tsad.runtime import payload
+from edge_tsad.runtime.standing import wall_time
 
 if TYPE_CHECKING:
     from edge_tsad.runtime.worker import StreamWorker
@@ -16,12 +17,15 @@ def describe(worker: StreamWorker) -> dict[str, Any]:
     """The message for ``state/<stream>``."""
     left = worker.pipeline.scorer.warmup_remaining
     timing = worker.facts.timing
+    silence = worker.standing.silence
     return {
         "process": worker.process,
         "alert_id": worker.alert_id or None,
         "warmup_points": left,
         "warmup_s": left * timing.step_ns / 1e9 if timing.has_rate else None,
-        "silenced_until": None,
+        "silenced_until": None if silence is None else wall_time(silence.until_ns),
+        "suppressed": None if silence is None else dict(worker.announcer.suppressed),
+        "sensitivity": worker.stream.sensitivity,
         "health": sorted(worker.all_health()),
         "conditions": worker.reporter.describe(),
         "threshold": payload.rounded(worker.facts.threshold.value),
@@ -57,7 +61,7 @@ def stats(worker: StreamWorker) -> dict[str, Any]:
         "points_scored": worker.points,
         "windows": latency.count,
         "latency_ms": {name: s and round(s * 1e3, 4) for name, s in quantiles.items()},
-        "alerts": dict(worker.alerts),
+        "alerts": dict(worker.announcer.counts),
         "late": worker.pipeline.resampler.late,
         "rejected": worker.pipeline.resampler.rejected,
         "complaints": dict(worker.stream.source.complaints.counts),

@@ -8,6 +8,7 @@ import math
 import time
 from collections import OrderedDict, deque
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from paho.mqtt.client import MQTTMessage, topic_matches_sub
@@ -15,7 +16,9 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_tsad.broker import BrokerConfig
 from edge_tsad.errors import TransportError
+from edge_tsad.runtime.gaps import Gaps
 from edge_tsad.runtime.sinks.connection import Client, guarded, make_client, session
+from edge_tsad.runtime.topics import ROOT, Topics, gateway_of, response_filter, unshared
 
 __all__ = ["AlertSubscription", "Seen"]
 
@@ -52,18 +55,29 @@ class AlertSubscription:
     """Alerts under ``topic`` (a filter), received with QoS 1 in the session of ``client_id``.
 
     The broker keeps the session for 30 days (under MQTT 3.1.1 as long as it likes), so what comes
-    while nobody listens arrives with the next connection.
+    while nobody listens arrives with the next connection. What the broker has lost shows as a gap
+    in the numbers, and is asked for at the gateway; with ``gaps_path`` also between two runs. One
+    of several consumers that share a subscription (``$share/…``) sees only some numbers and asks
+    for nothing.
 
     Raises:
         ConfigError: the password or a certificate cannot be read.
     """
 
-    def __init__(self, broker: BrokerConfig, client_id: str, topic: str) -> None:
+    def __init__(
+        self, broker: BrokerConfig, client_id: str, topic: str, gaps_path: Path | None = None
+    ) -> None:
         self.broker = broker
         self.client_id = client_id
         self.topic = topic
+        self._matched = unshared(topic)
+        self._gaps = None
+        if topic.startswith(f"{ROOT}/"):
+            self._gaps = Gaps(client_id, self._ask, gaps_path)
         self._received: deque[MQTTMessage] = deque()
+        self._answers: deque[MQTTMessage] = deque(maxlen=1000)
         self._failure = ""
+        self._responses_mid: int | None = None
         self._down = ""
         self._said_down = False
         self._connected_s = -math.inf
@@ -91,6 +105,7 @@ class AlertSubscription:
                 self._client.loop(min(POLL_S, max(0.0, end_s - time.monotonic())))
                 if self._failure:
                     raise TransportError(self._failure)
+                self._look_for_gaps()
                 while self._received:
                     message = self._received.popleft()
                     alert = parse(message)
@@ -98,11 +113,38 @@ class AlertSubscription:
                     if alert is not None and fresh:
                         yield alert
                         left -= 1
+                        self._note(alert)
                     self._client.ack(message.mid, message.qos)
                     if not left:
                         return
         finally:
             self._part()
+            if self._gaps is not None:
+                self._gaps.save()
+
+    def _note(self, alert: dict[str, Any]) -> None:
+        if self._gaps is not None:
+            self._gaps.note(alert, time.monotonic())
+            if not self._received:
+                self._gaps.save()
+
+    def _look_for_gaps(self) -> None:
+        """Take in the answers of gateways, and ask for what is missing."""
+        if self._gaps is None or self._received or not self._client.is_connected():
+            return
+        while self._answers:
+            message = self._answers.popleft()
+            try:
+                answer = json.loads(message.payload)
+                self._gaps.answered(gateway_of(message.topic), dict(answer), time.monotonic())
+            except (ValueError, TypeError, RecursionError) as e:
+                log.warning("an answer on %s is left out: %s", message.topic, e)
+        self._gaps.tick(time.monotonic())
+
+    def _ask(self, gateway: str, request: dict[str, Any]) -> None:
+        site, _, device = gateway.partition("/")
+        data = json.dumps(request).encode()
+        self._client.publish(Topics(site, device).command("replay"), data, qos=1)
 
     def _part(self) -> None:
         """Disconnect, after a moment in which all that is under way is read.
@@ -158,16 +200,22 @@ class AlertSubscription:
         self._said_down = False
         self._connected_s = time.monotonic()
         client.subscribe(self.topic, qos=1)
+        if self._gaps is not None:
+            # QoS 0: an answer is of no use to a later connection.
+            self._responses_mid = client.subscribe(response_filter("replay"), qos=0)[1]
+            self._gaps.reconnected()
 
     def _on_subscribe(
         self, client: Client, userdata: Any, mid: int, reasons: list[ReasonCode], rest: Any
     ) -> None:
-        if any(reason.is_failure for reason in reasons):
+        if mid != self._responses_mid and any(reason.is_failure for reason in reasons):
             self._failure = f"the broker refuses the subscription to {self.topic}: {reasons[0]}"
 
     def _on_message(self, client: Client, userdata: Any, message: MQTTMessage) -> None:
-        if topic_matches_sub(self.topic, message.topic):
+        if topic_matches_sub(self._matched, message.topic):
             self._received.append(message)
+        elif topic_matches_sub(response_filter("replay"), message.topic):
+            self._answers.append(message)
         else:  # the session was used with a wider filter before
             client.ack(message.mid, message.qos)
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
-import sqlite3
-import uuid
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edge_tsad.errors import DataError, EdgeTsadError
+from edge_tsad.errors import ConfigError, DataError, EdgeTsadError
 from edge_tsad.runtime import payload, report
 from edge_tsad.runtime.alerting import AlertEvent
+from edge_tsad.runtime.announcing import Announcer
 from edge_tsad.runtime.evidence import EvidenceKeeper
 from edge_tsad.runtime.health_alerts import HealthReporter
 from edge_tsad.runtime.history import History
@@ -24,8 +20,9 @@ from edge_tsad.runtime.keeper import Keeper
 from edge_tsad.runtime.limits import AlertLimits, StormEvent
 from edge_tsad.runtime.opening import OpenStream, TrimmedPolicy
 from edge_tsad.runtime.outbox import Outbox
-from edge_tsad.runtime.payload import AlertIdentity, StreamFacts
+from edge_tsad.runtime.payload import StreamFacts
 from edge_tsad.runtime.sources.base import Batch
+from edge_tsad.runtime.standing import Standing
 from edge_tsad.runtime.state import Saved, load, read_state, save, without_prefix
 from edge_tsad.runtime.stream import StreamPipeline
 from edge_tsad.types import NANOSECONDS, Cells, Now, Scores
@@ -43,14 +40,6 @@ OUTBOX_FAILED = "OUTBOX_FAILED"
 LOST = "{}: this alert cannot be followed any further: its samples or its bundle began anew."
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
-    """An event that is not committed yet, with the identity of its alert."""
-
-    event: AlertEvent | StormEvent | None
-    id: str
-
-
 class StreamWorker:
     """Runs one stream; everything is called by the gateway's thread.
 
@@ -59,6 +48,9 @@ class StreamWorker:
     was open keeps its id, or is ended where time has gone backwards. A live clock that is set back
     by more than a minute and ten steps begins the stream anew. ``history`` is where its cells are
     recorded.
+
+    While the stream is silenced it scores and counts as ever, but its alerts are not sent; one that
+    was sent before still gets its end, and one that outlasts the silence is sent then.
     """
 
     def __init__(
@@ -68,8 +60,10 @@ class StreamWorker:
         snapshot_path: Path,
         history: History | None = None,
     ) -> None:
+        self.standing = Standing(stream.facts.stream, outbox)
+        self.configured = stream
         self.stream = stream
-        self.facts = stream.facts
+        self._tune(self.standing.sensitivity)
         self.keeper = None if history is None else Keeper(stream, history)
         self.reporter = HealthReporter(stream, outbox)
         self.evidence = EvidenceKeeper(
@@ -82,15 +76,12 @@ class StreamWorker:
         self.pipeline = self._new_pipeline()
         self.samples = 0
         self.points = 0
-        self.alerts: Counter[str] = Counter()
         self.limits = AlertLimits(stream.limits, self.facts.timing.step_ns / NANOSECONDS)
         self.latest: Scores | None = None
         self.highest = float("nan")
         self.health: set[str] = set()
         self.finished = False
-        self._outbox = outbox
         self._path = snapshot_path
-        self._uncommitted: list[Raised] = []
         self._judged = -(2**63)
         self._begun = False
         saved = load(snapshot_path)
@@ -101,9 +92,17 @@ class StreamWorker:
         self._committed = self._usable(committed)
         known = committed or saved  # an outbox that was set aside knows nothing
         facts = known.facts if known and "last_message" in known.facts else {}
-        self.alert_id: str = facts.get("alert_id", "")
-        self._last_message: dict[str, Any] = facts.get("last_message", {})
-        self._storm: dict[str, Any] = facts.get("storm", {})
+        self.announcer = Announcer(self.facts.stream, outbox, facts)
+
+    @property
+    def facts(self) -> StreamFacts:
+        """What all messages about the stream say."""
+        return self.stream.facts
+
+    @property
+    def alert_id(self) -> str:
+        """The identity of the open alert; empty where none is open."""
+        return self.announcer.id
 
     def take(self, batch: Batch, now: Now) -> None:
         """Score samples and commit what follows from them.
@@ -123,6 +122,7 @@ class StreamWorker:
 
     def advance(self, now: Now) -> None:
         """Let time pass without samples, and try again to commit what could not be."""
+        self.standing.advance(now)
         if not self.finished:
             self.reporter.advance(now)
             self._follow_clock()
@@ -135,14 +135,50 @@ class StreamWorker:
 
     def retry(self, now: Now) -> None:
         """Try again to commit what could not be."""
-        if self._uncommitted:
-            self._commit(now)
+        if not self.silenced:
+            self.announcer.tell()
+        self.announcer.commit(self._alert_state, now)
         self.reporter.retry(now)
+
+    def acknowledge(self, now: Now) -> bool:
+        """Mark the open alert as seen by a person; False if there is none that is not yet."""
+        event = self.pipeline.policy.acknowledge() if self._begun else None
+        if event is not None and self.alert_id:  # else it is withheld
+            self._raise(event)
+            self.announcer.commit(self._alert_state, now)
+        return event is not None
+
+    def silence(self, for_s: float, now: Now) -> None:
+        """Send no alerts for so many seconds; 0 ends a silence.
+
+        Raises:
+            sqlite3.Error: it could not be stored; nothing has changed.
+        """
+        self.standing.set_silence(for_s, now)
+        self.announcer.suppressed.clear()
+        self.retry(now)
+
+    def retune(self, sensitivity: float | None, now: Now) -> None:
+        """Judge from now on by another sensitivity; None: that of the configuration.
+
+        Raises:
+            sqlite3.Error: it could not be stored; nothing has changed.
+            ConfigError: it is out of bounds; nothing has changed.
+        """
+        self.configured.tuned(sensitivity or self.configured.sensitivity)
+        self.standing.set_sensitivity(sensitivity, now)
+        self._tune(sensitivity)
+        self.pipeline.policy.retune(self.facts.threshold.value)
+
+    @property
+    def silenced(self) -> bool:
+        """Whether people want no alerts of the stream for now."""
+        return self.standing.silence is not None
 
     @property
     def uncommitted(self) -> int:
         """How many alerts are not in the outbox yet."""
-        return len(self._uncommitted) + self.reporter.uncommitted
+        return self.announcer.uncommitted + self.reporter.uncommitted
 
     def finish(self, now: Now) -> None:
         """The source has ended: close the last cell."""
@@ -151,11 +187,14 @@ class StreamWorker:
         self.finished = True
         self.health.add("SOURCE_ENDED")
 
-    def retune(self, facts: StreamFacts) -> None:
-        """Judge from now on by the threshold of ``facts``; all else of them is the same."""
-        self.stream = dataclasses.replace(self.stream, facts=facts)
-        self.facts = self.reporter.facts = facts
-        self.pipeline.policy.retune(facts.threshold.value)
+    def rebudget(self, stream: OpenStream) -> None:
+        """Judge from now on by the budget of ``stream``; all else of it is the same."""
+        self.configured = dataclasses.replace(
+            self.configured, facts=stream.facts, budget=stream.budget
+        )
+        self._tune(self.standing.sensitivity)
+        self.reporter.facts = self.facts
+        self.pipeline.policy.retune(self.facts.threshold.value)
 
     def abandon(self, now: Now) -> None:
         """The stream does not come back: end the alert that is open."""
@@ -175,10 +214,10 @@ class StreamWorker:
         Raises:
             EdgeTsadError: it cannot be written; the snapshot before it stays.
         """
-        if not self._begun or self._uncommitted:
+        if not self._begun or self.announcer.uncommitted:
             return 0
         latest_ns = self.pipeline.resampler.latest_ns
-        facts = {**self._identity(), "latest_ns": latest_ns, "last_message": self._last_message}
+        facts = {**self._identity(), **self.announcer.facts(), "latest_ns": latest_ns}
         learned = {HEALTH + name: array for name, array in self.reporter.snapshot().items()}
         return save(self._path, Saved(facts, {**self.pipeline.snapshot(), **learned}))
 
@@ -198,6 +237,8 @@ class StreamWorker:
         health = self.health | self.reporter.words | self.stream.source.complaints.active
         health |= self.keeper.words if self.keeper else set()
         health |= {WITHHELD} if self.limits.storm else set()
+        if self.announcer.failing:
+            health.add(OUTBOX_FAILED)
         if self.pipeline.policy.data_lost:
             health.add("DATA_LOST")
         if self.pipeline.resampler.late:
@@ -226,6 +267,8 @@ class StreamWorker:
             self.latest = scores
             if not np.isnan(scores.score).all():
                 self.highest = float(np.fmax(self.highest, np.nanmax(scores.score)))
+        if not self.silenced:
+            self.announcer.tell()
         told = [*self.limits.take(events)]
         told += self.limits.advance(int(scores.index[-1])) if len(scores) else ()
         for event in told:
@@ -233,54 +276,28 @@ class StreamWorker:
                 self._sum_up(event)
             else:
                 self._raise(event)
-        if self._uncommitted:
-            self._commit(now)
+        self.announcer.commit(self._alert_state, now)
 
     def _sum_up(self, event: StormEvent) -> None:
         """The summary is an alert of its own, with its own id."""
-        if event.kind == "new":
-            self._storm = {"id": uuid.uuid4().hex[:16]}
-        self._uncommitted.append(Raised(event, self._storm["id"]))
-        self.alerts[f"storm {event.kind}"] += 1
+        facts = self.facts
+        self.announcer.add_aside(
+            event.kind,
+            lambda last, identity: payload.storm(facts, event, last, identity),
+            silenced=self.silenced,
+        )
 
     def _raise(self, event: AlertEvent) -> None:
-        if event.kind == "new" or not self.alert_id:
-            self.alert_id = uuid.uuid4().hex[:16]
-        self.evidence.keep(self.alert_id, event)
-        self._uncommitted.append(Raised(event, self.alert_id))
-        self.alerts[event.kind] += 1
-        if event.kind == "end":
-            self.alert_id = ""
-
-    def _commit(self, now: Now) -> None:
-        """Rows and alert state in one transaction; on failure they are kept for the next call."""
-        first = self._outbox.next_seq
-        rows = [self._message(raised, first + i) for i, raised in enumerate(self._uncommitted)]
-        try:
-            self._outbox.commit(self.facts.stream, rows, self._alert_state(), now)
-        except sqlite3.Error as e:
-            if OUTBOX_FAILED not in self.health:
-                log.error("%s: an alert is not stored yet: %s; tried again", self.facts.stream, e)
-            self.health.add(OUTBOX_FAILED)
-            return
-        self.health.discard(OUTBOX_FAILED)
-        self._uncommitted.clear()
-
-    def _message(self, raised: Raised, seq: int) -> bytes:
-        identity = AlertIdentity(raised.id, seq, self._outbox.epoch)
-        if isinstance(raised.event, StormEvent):
-            message = payload.storm(self.facts, raised.event, self._storm, identity)
-            self._storm = json.loads(message)
-            return message
-        if raised.event is None:
-            message = payload.ended(self._last_message, identity, LOST.format(self.facts.stream))
-        else:
-            message = payload.alert(self.facts, raised.event, identity)
-        self._last_message = json.loads(message)
-        return message
+        facts, told = self.facts, self.announcer.id
+        self.announcer.add(
+            event.kind,
+            lambda _, identity: payload.alert(facts, event, identity),
+            silenced=self.silenced,
+        )
+        self.evidence.keep(self.announcer.id or told, event)
 
     def _alert_state(self) -> bytes:
-        facts = {**self._identity(), "last_message": self._last_message}
+        facts = {**self._identity(), **self.announcer.facts()}
         arrays = self.pipeline.policy.snapshot()
         return Saved(facts, {POLICY + name: array for name, array in arrays.items()}).to_bytes()
 
@@ -289,10 +306,8 @@ class StreamWorker:
         return {
             "digest": self.facts.digest,
             "model": self.stream.path,
-            "alert_id": self.alert_id,
             "judged": self._judged,
             "limits": self.limits.snapshot(),
-            "storm": self._storm,
         }
 
     def _usable(self, saved: Saved | None) -> Saved | None:
@@ -321,9 +336,12 @@ class StreamWorker:
     def _end_lost_alert(self) -> None:
         """End the alert that is open, for nothing will follow it."""
         if self.alert_id:
-            self._uncommitted.append(Raised(None, self.alert_id))
-            self.alerts["end"] += 1
-            self.alert_id = ""
+            why = LOST.format(self.facts.stream)
+            self.announcer.add(
+                "end",
+                lambda last, identity: payload.ended(last, identity, why),
+                silenced=self.silenced,
+            )
 
     def _follow_clock(self) -> None:
         """A live clock that was set back far: begin anew, or all samples would long be late."""
@@ -334,6 +352,15 @@ class StreamWorker:
             self.pipeline = self._new_pipeline()
             self._judged = -(2**63)
             self._end_lost_alert()
+
+    def _tune(self, sensitivity: float | None) -> None:
+        """Take over a sensitivity; one that is out of bounds by now is left, and said."""
+        try:
+            self.stream = (
+                self.configured if sensitivity is None else self.configured.tuned(sensitivity)
+            )
+        except ConfigError as e:
+            log.warning("%s: what a command has set is not used: %s", self.facts.stream, e)
 
     def _new_pipeline(self) -> StreamPipeline:
         pipeline = self.stream.pipeline()
@@ -376,4 +403,3 @@ class StreamWorker:
             self.limits.restore(saved.facts.get("limits", {}))
         except DataError as e:
             log.info("%s: %s", self.facts.stream, e)
-        self._storm = saved.facts.get("storm", {})

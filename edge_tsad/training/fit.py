@@ -14,6 +14,7 @@ from edge_tsad.detectors.base import Detector, Progress
 from edge_tsad.errors import ConfigError
 from edge_tsad.registry import DETECTORS
 from edge_tsad.training.calibrate import CrossFit, fit_tail, lacking
+from edge_tsad.training.held_out import reserve
 from edge_tsad.training.model import TrainedModel
 from edge_tsad.training.plan import history_period
 from edge_tsad.training.series import Series
@@ -32,7 +33,8 @@ cost as much again, and what they score worse errs towards fewer alarms."""
 
 VALIDATION_WINDOWS = 64
 VALIDATION_NUMBERS = 1 << 21
-"""Bounds of the validation windows: how many, and how many numbers in all (8 MB)."""
+"""Bounds of the validation windows: how many, and how many numbers in all (8 MB). Half as many may
+come on top, with the extremes of the channels."""
 
 CURVE_POINTS = 50
 """Points of the loss curve that are kept."""
@@ -79,7 +81,9 @@ def train(
     options: dict[str, Any] | None = None,
     processes: int = 1,
 ) -> TrainedModel:
-    """Plan the timing, fit the detector on all of ``history``, calibrate by cross-fitting.
+    """Plan the timing, fit the detector, calibrate by cross-fitting.
+
+    The end of a long enough ``history`` is held out from the fit; see `reserve`.
 
     Args:
         history: normal operation; labelled anomalies in it are left out, missing values too.
@@ -113,12 +117,17 @@ def train(
         kind.fit, timing=timing, seed=seed, progress=tell, effort=BLOCK_EFFORT, **chosen
     )
     calibrate = CrossFit(normal, timing, fit_part, BLOCKS).start(processes)
-    fitted = kind.fit(normal, timing, seed=seed, progress=meter.of_fit(first=True), **chosen)
+    reserved = reserve(normal, timing.window)
+    fitted = kind.fit(
+        reserved.fitted, timing, seed=seed, progress=meter.of_fit(first=True), **chosen
+    )
     fit_seconds = time.perf_counter() - started
     policy = policy_for(timing)
     calibration = calibrate(fitted)
     facts = {
         **_history_facts(history, normal, timing),
+        "held_out_points": len(reserved.held_out),
+        "held_out_unseen": reserved.unseen,
         "seed": seed,
         "parameters": fitted.parameter_count(),
         "options": {**plan, **chosen},
@@ -134,6 +143,7 @@ def train(
         fit_tail(calibration, policy, seed, shortfall=shortfall),
         calibration,
         _validation(normal, timing),
+        reserved.held_out,
         facts,
     )
 
@@ -144,10 +154,12 @@ def policy_for(timing: Timing) -> PolicySettings:
 
 
 def _validation(history: Series, timing: Timing) -> tuple[FloatArray, FloatArray]:
-    """Evenly spread windows of the history."""
+    """Evenly spread windows of the history, and those that hold the extremes of its channels."""
     numbers = timing.window * len(history.channels)
     count = int(np.clip(VALIDATION_NUMBERS // numbers, 1, VALIDATION_WINDOWS))
-    return WindowSampler(history.segments(timing.window), timing.window).spread(count)
+    sampler = WindowSampler(history.segments(timing.window), timing.window)
+    (values, observed), (extreme, seen) = sampler.spread(count), sampler.extremes(count // 2)
+    return np.concatenate([values, extreme]), np.concatenate([observed, seen])
 
 
 def _curve(losses: list[float]) -> list[float]:

@@ -19,15 +19,17 @@ from edge_tsad.errors import BundleError, ConfigError
 from edge_tsad.files import read_limited, write_atomically
 from edge_tsad.registry import DETECTORS
 from edge_tsad.runtime.threshold import Tail
+from edge_tsad.training.series import Segment
 from edge_tsad.types import Channel, FloatArray, PolicySettings, Timing
 
 __all__ = ["TrainedModel"]
 
 KEY = "edge-tsad"
-FORMAT = "model 1"
+FORMAT = "model 2"
 LARGEST_FILE = 1 << 30
 WEIGHTS, BLOCKS = "detector.", "calibration."
 WINDOW, OBSERVED = "validation.window", "validation.observed"
+HELD_OUT, HELD_OUT_OBSERVED = "held_out.values", "held_out.observed"
 
 Arrays = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
@@ -37,9 +39,11 @@ class TrainedModel:
     """A fitted detector, its channels and policy, and how its scores are distributed.
 
     ``calibration``: cross-fitted scores of the history, f32[n] a block, NaN where withheld;
-    ``tail`` was fitted to them. ``validation``: normal windows of the history and where they are
-    observed, f32[n, T, C] each, for checking an exported file. ``facts``: JSON values about the
-    training, to be shown to people.
+    ``tail`` was fitted to them. ``validation``: normal windows spread over the history, those with
+    each channel's extremes among them, and where they are observed, f32[n, T, C] each.
+    ``held_out``: a stretch of normal operation that the detector was not fitted to (the fact
+    ``held_out_unseen`` says where that could not be), for trying exported files. ``facts``: JSON
+    values about the training, to be shown to people.
     """
 
     detector: Detector
@@ -48,6 +52,7 @@ class TrainedModel:
     tail: Tail
     calibration: list[FloatArray]
     validation: tuple[FloatArray, FloatArray]
+    held_out: Segment
     facts: dict[str, Any]
 
     @property
@@ -67,6 +72,10 @@ class TrainedModel:
         }
         arrays |= {f"{BLOCKS}{i}": block for i, block in enumerate(self.calibration)}
         arrays |= {WINDOW: self.validation[0], OBSERVED: self.validation[1]}
+        arrays |= {
+            HELD_OUT: np.ascontiguousarray(self.held_out.values),
+            HELD_OUT_OBSERVED: np.ascontiguousarray(self.held_out.observed),
+        }
         described = json.dumps(
             {
                 "detector": self.detector.name,
@@ -97,7 +106,9 @@ class TrainedModel:
             arrays: Arrays = safetensors.numpy.load(data)
             header = _header(data)
             described = header["model"]
-            if header["format"] != FORMAT or header["sha256"] != _digest(arrays, described):
+            if header["format"] != FORMAT:
+                raise ValueError("it was written by another version")
+            if header["sha256"] != _digest(arrays, described):
                 raise ValueError("its content does not match its checksum")
             return cls._from_parts(arrays, json.loads(described))
         except ConfigError as error:
@@ -127,6 +138,7 @@ class TrainedModel:
             Tail.from_json(described["tail"]),
             [arrays[f"{BLOCKS}{i}"] for i in range(blocks)],
             (arrays[WINDOW], arrays[OBSERVED]),
+            Segment(arrays[HELD_OUT], arrays[HELD_OUT_OBSERVED]),
             described["facts"],
         )
 

@@ -37,6 +37,31 @@ class WindowSampler:
         """At most ``count`` windows at even distances, the first and the last among them."""
         return self._at(np.unique(np.linspace(0, len(self) - 1, count).astype(np.int64)))
 
+    def extremes(self, most: int) -> tuple[FloatArray, FloatArray]:
+        """Windows with the least and the greatest measured value of each channel, at most ``most``.
+
+        Evenly spread over the channels where there are more.
+        """
+        starts = np.cumsum([0, *(len(part) - self._window + 1 for part in self._segments)])
+        found: list[int] = []
+        for channel in range(self._segments[0].values.shape[1]):
+            for largest in (True, False):
+                best = [self._extreme(part, channel, largest) for part in self._segments]
+                which = max(range(len(best)), key=lambda i: best[i][0])
+                part = self._segments[which]
+                inside = min(max(best[which][1] - self._window // 2, 0), len(part) - self._window)
+                found.append(int(starts[which]) + inside)
+        chosen = np.unique(found)
+        spread = np.linspace(0, len(chosen) - 1, min(most, len(chosen))).astype(np.int64)
+        return self._at(chosen[np.unique(spread)])
+
+    @staticmethod
+    def _extreme(part: Segment, channel: int, largest: bool) -> tuple[float, int]:
+        """The greatest value, or the least one negated, of what was observed, and where it is."""
+        sign = 1 if largest else -1
+        known = np.where(part.observed[:, channel] > 0, sign * part.values[:, channel], -np.inf)
+        return float(known.max()), int(known.argmax())
+
     def _at(self, positions: IndexArray) -> tuple[FloatArray, FloatArray]:
         values, observed = [], []
         for position in positions:

@@ -14,6 +14,7 @@ from edge_tsad.errors import BackendError, ExportError
 from edge_tsad.runtime.backends.select import open_file
 from edge_tsad.runtime.threshold import Budget, Threshold
 from edge_tsad.training.model import TrainedModel
+from edge_tsad.training.torch_backend import TorchBackend
 from edge_tsad.types import FloatArray
 from export.quantize import SCHEMES
 from export.verify import Reference, run
@@ -90,7 +91,8 @@ def gather(bundle: Bundle, model: TrainedModel, budget: Budget | None = None) ->
     normal = Windows(*model.validation)
     seed = bundle.manifest.golden.seed
     reference = Reference.of(
-        model.detector,
+        TorchBackend(model.detector),
+        model.timing,
         normal,
         distorted(normal, model.timing.period, seed),
         median=threshold.median,

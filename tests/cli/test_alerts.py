@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +22,12 @@ ALERT = {
     "stream": "pump", "time": "2027-01-15T08:00:20.000Z", "index": 5, "reason": "pump is odd.",
 }  # fmt: skip
 TOPIC = "edge-tsad/plant/gw/alert/pump"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the numbers that a consumer has seen are kept."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "home"))
 
 
 def send(broker: Mosquitto, topic: str = TOPIC, **changes: object) -> None:

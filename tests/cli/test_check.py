@@ -194,6 +194,9 @@ def test_a_broker_with_the_printed_rights_grants_just_these(
     assert arrives(device, consumer, f"{own}/alert/one/health")
     assert arrives(device, device, f"{own}/probe")
     assert arrives(operator, device, f"{own}/cmd/ack")
+    assert arrives(operator, device, f"{own}/cmd/replay")
+    assert not arrives(consumer, device, f"{own}/cmd/replay")
+    assert not arrives(device, device, "homeassistant/device/x/config")
     assert not arrives(device, consumer, f"{own}/score/one")
     assert not arrives(consumer, device, f"{own}/cmd/ack")
     assert not arrives(operator, consumer, f"{own}/alert/one")
@@ -202,6 +205,17 @@ def test_a_broker_with_the_printed_rights_grants_just_these(
         ["mosquitto_pub", *port, "-t", f"{own}/status", "-m", "x"], capture_output=True, check=False
     )
     assert anonymous.returncode
+
+
+def test_what_the_configuration_switches_on_is_among_the_rights(folder: Path) -> None:
+    tables = '[commands]\nallow = ["replay"]\n[home_assistant]\ndiscovery = true\nprefix = "ha"\n'
+    text = GOOD.replace("[broker]", f"{tables}[broker]")
+    rights = check(folder, text, "--acl")[1]
+    device, _, consumer = rights.split("user ")[1:]
+    assert "topic write ha/device/+/config\n" in device and "topic read ha/status\n" in device
+    assert "topic write edge-tsad/plant/gw/cmd/replay\n" in consumer
+    assert "topic read edge-tsad/plant/gw/response/replay\n" in consumer
+    assert "cmd/#" not in consumer and "homeassistant" not in rights
 
 
 def test_the_doctor_names_every_runtime_and_what_is_missing(

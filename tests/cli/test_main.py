@@ -76,7 +76,7 @@ def test_help_and_version_import_no_command() -> None:
         assert f"  {name} " in result.stdout and entry.help in " ".join(result.stdout.split())
 
 
-@pytest.mark.parametrize("name", ["run", "alerts", "check", "doctor", "record"])
+@pytest.mark.parametrize("name", ["run", "alerts", "check", "doctor", "record", "labels"])
 def test_gateway_commands_reach_nothing_of_the_workstation(name: str) -> None:
     heavy = "{'torch', 'export', 'pandas', 'scipy', 'rich', 'onnx', 'edge_tsad.training'}"
     module = COMMANDS[name].target.partition(":")[0]

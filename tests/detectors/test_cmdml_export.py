@@ -11,6 +11,7 @@ from oracles.histories import history, short_timing, sines
 
 from edge_tsad.detectors.cmdml import CMDML
 from edge_tsad.registry import BACKENDS, EXPORTERS
+from edge_tsad.training.torch_backend import TorchBackend
 from edge_tsad.training.windows import WindowSampler
 from export.quantize import scheme_named
 from export.verify import Reference, verify
@@ -35,7 +36,12 @@ def reference() -> Reference:
         score = fitted(torch.from_numpy(normal.window), torch.from_numpy(normal.observed))
     known = score["score"].numpy()
     return Reference.of(
-        detector(), normal, spoiled, median=float(np.median(known)), threshold=float(known.max())
+        TorchBackend(fitted),
+        fitted.timing,
+        normal,
+        spoiled,
+        median=float(np.median(known)),
+        threshold=float(known.max()),
     )
 
 

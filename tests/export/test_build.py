@@ -40,6 +40,7 @@ def model():
         fit_tail(calibration, policy, 0),
         calibration,
         (normal.window, normal.observed),
+        toy_files.held_out(),
         {"history": "sines", "seed": 0, "loss_curve": [3.0, 2.0], "warnings": []},
     )
 
@@ -131,11 +132,11 @@ class TestRefusal:
         """An exporter whose quantized files compute something else, as converters may."""
         right = OnnxExporter.quantize
 
-        def wrong(self, model, scheme, calibration):
+        def wrong(self, model, scheme, *rest):
             import onnx
             from onnx import numpy_helper
 
-            data = right(self, model, scheme, calibration)
+            data = right(self, model, scheme, *rest)
             if scheme == "none":
                 return data
             proto = onnx.load_model_from_string(data)
@@ -149,13 +150,13 @@ class TestRefusal:
 
     def test_leaves_nothing_behind(self, broken, model, tmp_path):
         with pytest.raises(ExportError, match=r"^toy-int8\.onnx: refused, its scores differ"):
-            export_bundle(model, tmp_path / "toy.tsad", files_folder=tmp_path / "files")
+            export_bundle(model, tmp_path / "toy.tsad", seed=5, files_folder=tmp_path / "files")
         assert list(tmp_path.iterdir()) == []
 
     def test_leaves_what_was_there(self, broken, model, tmp_path):
         (tmp_path / "toy.tsad").write_bytes(b"older")
         with pytest.raises(ExportError):
-            export_bundle(model, tmp_path / "toy.tsad")
+            export_bundle(model, tmp_path / "toy.tsad", seed=5)
         assert (tmp_path / "toy.tsad").read_bytes() == b"older"
 
     def test_an_unwritable_place_is_said(self, model, tmp_path):

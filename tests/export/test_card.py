@@ -14,6 +14,7 @@ from export.card import LIMITS, write_card
 PARITY = {
     "p999": 0.034, "max": 0.071, "latency_ms": 0.123, "runtime": "litert",
     "runtime_version": "2.3.0", "machine": "x86_64",
+    "alerts": {"changed": 2, "expected": 310},
 }  # fmt: skip
 FILE = bundles.model_file("model/toy-int8.tflite", b"x" * 1234, parity=PARITY)
 MANY, FEW = bundles.tail(50_000, 40), bundles.tail(100, 2)
@@ -41,7 +42,10 @@ def test_it_has_facts_of_the_training_and_none_of_its_data() -> None:
 
 def test_metrics_of_each_file_and_limits_are_there() -> None:
     row = section(card(), "Model files")[-1]
-    assert row.startswith("| model/toy-int8.tflite | 1,234 | 0.034 | 0.071 | 0.12 | litert 2.3.0")
+    assert row.startswith(
+        "| model/toy-int8.tflite | dynamic | 1,234 | 0.034 | 0.071 | 2 of 310 | 0.12 |"
+    )
+    assert row.endswith("| litert 2.3.0, x86_64 |")
     assert section(card(), "Limits") == [LIMITS]
     assert "pressure (bar), flow" in card()
 

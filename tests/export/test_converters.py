@@ -64,6 +64,29 @@ class TestEveryFormat:
             data = exporter.quantize(again, scheme, toy_files.normal())
             assert data == toy_files.file(kind, scheme)
 
+    @pytest.mark.parametrize("scheme", SCHEMES)
+    def test_a_file_can_be_quantized_from_the_final_float_file(self, kind, scheme):
+        """A bundle holds nothing else."""
+        exporter, windows = EXPORTERS[kind](), toy_files.normal()
+        again = exporter.quantize(toy_files.file(kind), scheme, windows)
+        first, second = (
+            outputs(data, kind, windows)["score"] for data in (again, toy_files.file(kind, scheme))
+        )
+        assert np.allclose(first, second, atol=1e-5)
+
+    @pytest.mark.parametrize("scheme", ["dynamic", "static"])
+    def test_layers_can_be_left_out_from_the_front_but_not_all(self, kind, scheme):
+        exporter, windows = EXPORTERS[kind](), toy_files.normal()
+        made = [exporter.quantize(toy_files.original(kind), scheme, windows, n) for n in range(3)]
+        assert len(made[0]) < len(made[1]) < len(toy_files.file(kind))
+        assert made[1] == made[2], "one layer is always quantized"
+
+    @pytest.mark.parametrize("scheme", SCHEMES)
+    def test_inputs_and_outputs_stay_float(self, kind, scheme):
+        backend = BACKENDS[BACKEND[kind]](toy_files.file(kind, scheme))
+        found = backend.score(*(np.ones((1, 64, 2), np.float32),) * 2)
+        assert {values.dtype for values in found.values()} == {np.dtype(np.float32)}
+
     def test_leaves_the_detector_as_it_was(self, kind):
         assert all(p.requires_grad for p in toy_files.detector().parameters())
         assert toy_files.original(kind)
@@ -146,5 +169,7 @@ def test_a_missing_module_is_named_with_its_extra():
 
 
 def test_an_unknown_scheme_lists_the_known_ones():
-    with pytest.raises(ExportError, match="'int3' is unknown; known are none, dynamic"):
+    with pytest.raises(
+        ExportError, match="'int3' is unknown; known are none, fp16, dynamic, static"
+    ):
         scheme_named("int3")

@@ -19,9 +19,14 @@ from export.windows import Windows, distorted
 LEVEL = 0.25
 
 
+def golden_windows(seed):
+    backend, period = TorchBackend(toy_files.detector()), toy_files.detector().timing.period
+    return make_golden(backend, toy_files.normal(), period, count=16, seed=seed)
+
+
 @pytest.fixture(scope="module")
 def made():
-    return make_golden(toy_files.detector(), toy_files.normal(), count=16, seed=3)
+    return golden_windows(seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +76,9 @@ class TestGolden:
             assert np.abs(golden.window - window).max(axis=(1, 2)).min() > 0.5
 
     def test_equal_seeds_give_equal_windows(self, golden):
-        again, _ = make_golden(toy_files.detector(), toy_files.normal(), count=16, seed=3)
+        again, _ = golden_windows(seed=3)
         assert np.array_equal(again.window, golden.window)
-        other, _ = make_golden(toy_files.detector(), toy_files.normal(), count=16, seed=4)
+        other, _ = golden_windows(seed=4)
         assert not np.array_equal(other.window, golden.window)
 
     @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=lambda scheme: scheme.name)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 from oracles import toy_files
 
 from edge_tsad.errors import ExportError
+from edge_tsad.training.torch_backend import TorchBackend
 from export.quantize import SCHEMES
 from export.verify import Reference, verify
 from export.windows import Windows
@@ -20,7 +19,8 @@ MEDIAN, THRESHOLD = 0.05, 0.25
 @pytest.fixture(scope="module")
 def reference():
     return Reference.of(
-        toy_files.detector(),
+        TorchBackend(toy_files.detector()),
+        toy_files.detector().timing,
         toy_files.normal(),
         toy_files.anomalous(),
         median=MEDIAN,
@@ -157,12 +157,12 @@ def test_scores_that_saturate_where_alerts_are_decided_are_refused(reference):
         check(data, "onnx", "dynamic", reference)
 
 
-def test_nothing_to_compare_on_is_an_error(reference):
+def test_nothing_to_compare_on_is_an_error():
     nothing = Windows(np.empty((0, 64, 2), np.float32), np.empty((0, 64, 2), np.float32))
+    backend, timing = TorchBackend(toy_files.detector()), toy_files.detector().timing
     with pytest.raises(ExportError, match="no windows"):
-        Reference.of(toy_files.detector(), nothing, nothing, median=MEDIAN, threshold=THRESHOLD)
+        Reference.of(backend, timing, nothing, nothing, median=MEDIAN, threshold=THRESHOLD)
     with pytest.raises(ExportError, match="not above the median"):
-        dataclasses.replace(reference)
         Reference.of(
-            toy_files.detector(), toy_files.normal(), toy_files.anomalous(), median=1, threshold=1
+            backend, timing, toy_files.normal(), toy_files.anomalous(), median=1, threshold=1
         )

@@ -70,14 +70,18 @@ class Broker:
     """Takes every alert and acknowledges it when it is asked next."""
 
     connection = 1
+    proof = "confirmed"
 
     def __init__(self, path: Path, points: Points) -> None:
         self._journal, self._points = Journal(path), points
         self._answers: list[Acknowledgement] = []
 
     def start(self) -> None: ...
+    def repeat(self, prefix: str) -> None: ...
+    def reply(self, reply: object) -> None: ...
     def tick(self) -> None: ...
     def retain(self, topic: str, payload: bytes) -> None: ...
+    def clear(self, topic: str) -> None: ...
     def offer(self, topic: str, payload: bytes) -> None: ...
     def close(self, farewell: object, timeout_s: float) -> None: ...
 
@@ -87,6 +91,11 @@ class Broker:
         self._points("after publish")
         self._answers.append(Acknowledgement(token))
         return True
+
+    def cleared(self) -> list[Any]:
+        return []
+
+    received = cleared
 
     def acknowledgements(self) -> list[Acknowledgement]:
         answers, self._answers = self._answers, []

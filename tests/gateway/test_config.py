@@ -160,10 +160,34 @@ def test_a_broker_elsewhere_may_do_without_tls_if_the_file_says_so() -> None:
 def test_the_password_is_the_first_line_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "password"
     file.write_text("secret word\r\nmore\n")
+    file.chmod(0o600)
     assert BrokerConfig(username="u", password_file=str(file)).password() == "secret word"
     assert BrokerConfig().password() is None
     with pytest.raises(ConfigError, match="does not exist"):
         BrokerConfig(username="u", password_file=str(tmp_path / "no")).password()
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
+def test_a_secret_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "password"
+    file.write_text("secret\n")
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match=r"^broker\.password_file: .*chmod 600 it$"):
+        BrokerConfig(username="u", password_file=str(file)).password()
+
+
+def test_a_secret_may_be_a_credential_of_systemd(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "$CREDENTIALS_DIRECTORY/broker.password"
+    config = BrokerConfig(username="u", password_file=name).at(tmp_path / "elsewhere")
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    with pytest.raises(ConfigError, match="start it by systemd with LoadCredential="):
+        config.password()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "broker.password").write_text("from systemd\n")
+    (tmp_path / "broker.password").chmod(0o440)  # as systemd shows it
+    assert config.password() == "from systemd"
 
 
 def test_a_file_is_named_in_its_errors(tmp_path: Path) -> None:

@@ -335,6 +335,7 @@ def test_a_wrong_password_is_said_once_and_tried_again(
     stopped_mosquitto.start(f"allow_anonymous false\npassword_file {passwords}")
     secret = tmp_path / "secret"
     secret.write_text("wrong\n")
+    secret.chmod(0o600)
     config = BrokerConfig(
         stopped_mosquitto.url, protocol=protocol, username="gateway", password_file=str(secret)
     )

@@ -22,6 +22,7 @@ class NoBroker:
     """A sink without a connection."""
 
     connection = 0
+    proof = "confirmed"
 
     def start(self) -> None: ...
     def tick(self) -> None: ...
@@ -34,6 +35,8 @@ class NoBroker:
 
     def acknowledgements(self) -> list[object]:
         return []
+
+    cleared = received = acknowledgements
 
 
 @pytest.fixture
@@ -101,7 +104,7 @@ def test_alerts_are_stored_after_a_stop(
     Failing(monkeypatch, 4, gateway.stop)
     gateway.run()
     # How far the source came before the stop is a matter of chance.
-    assert stored(gateway) == gateway.workers[0].alerts.total() > 0 and not gateway.errors
+    assert stored(gateway) == gateway.workers[0].announcer.counts.total() > 0 and not gateway.errors
 
 
 def test_alerts_that_cannot_be_stored_are_an_error_and_come_again(

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
 from oracles.toy_detector import ToyDetector, sines, toy
 
+from edge_tsad.runtime.scorer import StreamScorer
+from edge_tsad.training.calibrate import fit_tail
+from edge_tsad.training.model import TrainedModel
+from edge_tsad.training.series import Segment
+from edge_tsad.training.torch_backend import TorchBackend
+from edge_tsad.types import Cells, Channel, PolicySettings
 from export.onnx import OnnxExporter
 from export.tflite import TFLiteExporter
 from export.windows import Windows, distorted
@@ -28,6 +35,14 @@ def normal(count: int = 40) -> Windows:
 
 
 @functools.cache
+def held_out(points: int = 640) -> Segment:
+    """Normal operation in one piece, which the detector has not seen."""
+    timing = dataclasses.replace(detector().timing, window=points)
+    values = sines(1, timing, detector().channels, seed=2000)[0]
+    return Segment(values, np.ones_like(values))
+
+
+@functools.cache
 def anomalous() -> Windows:
     return distorted(normal(), detector().timing.period, seed=7)
 
@@ -41,3 +56,24 @@ def original(kind: str) -> bytes:
 @functools.cache
 def file(kind: str, scheme: str = "none") -> bytes:
     return EXPORTERS[kind].quantize(original(kind), scheme, normal())
+
+
+@functools.cache
+def model() -> TrainedModel:
+    """A trained model whose calibration are its own scores of normal operation."""
+    policy, channels = PolicySettings(), (Channel("pressure", "bar"), Channel("flow"))
+    timing, stretch = detector().timing, held_out(20_000)
+    index = np.arange(len(stretch), dtype=np.int64)
+    scorer = StreamScorer(timing, len(channels), TorchBackend(detector()))
+    score = scorer.extend(Cells(index, stretch.values, stretch.observed)).score
+    blocks = [score[:10_000], score[10_000:]]
+    return TrainedModel(
+        detector(),
+        channels,
+        policy,
+        fit_tail(blocks, policy, 0),
+        blocks,
+        (normal().window, normal().observed),
+        held_out(),
+        {"history": "sines", "seed": 0, "loss_curve": [3.0, 2.0], "warnings": []},
+    )

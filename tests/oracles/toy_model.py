@@ -34,5 +34,6 @@ def toy_model(points: int = 20_000, channel: str = "pressure") -> TrainedModel:
         fit_tail(calibration, policy, 0),
         calibration,
         (normal.window, normal.observed),
+        toy_files.held_out(),
         facts,
     )

@@ -38,6 +38,7 @@ class Sink:
     """A broker that takes everything at once."""
 
     connection = 1
+    proof = "confirmed"
 
     def __init__(self) -> None:
         self.retained: dict[str, bytes] = {}
@@ -45,6 +46,8 @@ class Sink:
         self._answers: list[Acknowledgement] = []
 
     def start(self) -> None: ...
+    def repeat(self, prefix: str) -> None: ...
+    def reply(self, reply: object) -> None: ...
     def tick(self) -> None: ...
     def offer(self, topic: str, payload: bytes) -> None: ...
     def close(self, farewell: object, timeout_s: float) -> None: ...
@@ -52,10 +55,18 @@ class Sink:
     def retain(self, topic: str, payload: bytes) -> None:
         self.retained[topic] = payload
 
+    def clear(self, topic: str) -> None:
+        self.retained[topic] = b""
+
     def deliver(self, topic: str, payload: bytes, token: int) -> bool:
         self.delivered.append((topic, payload))
         self._answers.append(Acknowledgement(token))
         return True
+
+    def cleared(self) -> list[Any]:
+        return []
+
+    received = cleared
 
     def acknowledgements(self) -> list[Acknowledgement]:
         answers, self._answers = self._answers, []

@@ -10,13 +10,25 @@ import logging
 import queue
 import random
 import threading
+from collections.abc import Callable, Sequence
+from typing import Any
 
+from paho.mqtt.client import MQTTMessage
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_tsad.broker import BrokerConfig
 from edge_tsad.errors import ConfigError
-from edge_tsad.runtime.sinks.base import Acknowledgement
-from edge_tsad.runtime.sinks.connection import CONNECT_TIMEOUT_S, Client, guarded, make_client
+from edge_tsad.runtime.sinks.base import Acknowledgement, Incoming, Proof, Reply
+from edge_tsad.runtime.sinks.connection import (
+    CONNECT_TIMEOUT_S,
+    Client,
+    guarded,
+    incoming,
+    make_client,
+    reply_properties,
+    subscribe,
+)
+from edge_tsad.runtime.sinks.probe import Probe
 
 __all__ = ["MqttSink"]
 
@@ -24,30 +36,51 @@ log = logging.getLogger(__name__)
 
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0
+MOST_INCOMING = 1000
+MOST_REPLIES = 1000
+
+Answered = Callable[[str], None]
+"""What to do with the broker's answer: empty, or why it refuses."""
 
 
 class MqttSink:
     """Publishes to the broker of ``broker`` under ``client_id``.
 
     ``will`` is the retained message (topic, payload) that the broker publishes when this connection
-    dies. Sessions are clean: what must not be lost is in the outbox.
+    dies; ``filters`` are subscribed to. Sessions are clean: what must not be lost is in the outbox,
+    and a command that came while the gateway was away is not carried out later. ``probe`` is a
+    topic on which the right to publish is tried where acknowledgements do not tell (MQTT 3.1.1).
 
     Raises:
         ConfigError: the password or a certificate cannot be read.
     """
 
-    def __init__(self, broker: BrokerConfig, client_id: str, will: tuple[str, bytes]) -> None:
+    def __init__(
+        self,
+        broker: BrokerConfig,
+        client_id: str,
+        will: tuple[str, bytes],
+        filters: Sequence[str] = (),
+        probe: str = "",
+    ) -> None:
         self.broker = broker
         self.client_id = client_id
         self.will = will
+        self.filters = tuple(filters)
+        self._probe = Probe(probe if broker.protocol != "5" else "")
         self._make()  # files that cannot be read are found before anything runs
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # held over a publish: the newest word must be the last
         self._retained: dict[str, bytes] = {}
         self._client: Client | None = None
         self._connection = 0
         self._made = 0
-        self._tokens: dict[tuple[int, int], int] = {}
+        self._waiting: dict[tuple[int, int], Answered] = {}
         self._answers: queue.SimpleQueue[tuple[int, int, str]] = queue.SimpleQueue()
+        self._settled: list[Acknowledgement] = []
+        self._cleared: list[str] = []
+        self._incoming: queue.Queue[Incoming] = queue.Queue(MOST_INCOMING)
+        self._replies: dict[int, Reply] = {}
+        self._replied = 0
         self._stop = threading.Event()
         self._said: set[str] = set()  # reasons, since there was no connection
         self._thread: threading.Thread | None = None
@@ -56,6 +89,13 @@ class MqttSink:
     def connection(self) -> int:
         """0 while there is none; else a number that grows with every new one."""
         return self._connection
+
+    @property
+    def proof(self) -> Proof:
+        """What an acknowledgement of this connection means."""
+        if self.broker.protocol == "5":
+            return "confirmed"
+        return self._probe.proof if self._connection else "waiting"
 
     def start(self) -> None:
         """Begin to connect, in the background."""
@@ -70,27 +110,29 @@ class MqttSink:
             self.start()
 
     def deliver(self, topic: str, payload: bytes, token: int) -> bool:
-        """Publish with QoS 1; False when there is no connection."""
+        """Publish with QoS 1; False when there is no connection, or none that is tried yet."""
         client, number = self._client, self._connection
-        if client is None or not number:
+        if client is None or not number or self.proof == "waiting":
             return False
-        sent = client.publish(topic, payload, qos=1)
-        self._tokens[number, sent.mid] = token
+        self._send(
+            number, client.publish(topic, payload, qos=1).mid,
+            lambda refused: self._settled.append(Acknowledgement(token, refused)),
+        )  # fmt: skip
         return True
 
     def acknowledgements(self) -> list[Acknowledgement]:
         """The broker's answers to :meth:`deliver` since the last call."""
-        found = []
         while not self._answers.empty():
             number, mid, refused = self._answers.get()
-            token = self._tokens.pop((number, mid), None)
-            if token is not None:
-                found.append(Acknowledgement(token, refused))
-            elif refused:
-                log.warning("the broker refused a retained message: %s", refused)
+            with self._lock:
+                answered = self._waiting.pop((number, mid), None)
+            if answered is not None:
+                answered(refused)
         number = self._connection
-        self._tokens = {key: token for key, token in self._tokens.items() if key[0] == number}
-        return found
+        with self._lock:
+            self._waiting = {key: each for key, each in self._waiting.items() if key[0] >= number}
+        settled, self._settled = self._settled, []
+        return settled
 
     def retain(self, topic: str, payload: bytes) -> None:
         """Publish retained with QoS 1, now and on every connection."""
@@ -98,8 +140,42 @@ class MqttSink:
             if self._retained.get(topic) == payload:
                 return
             self._retained[topic] = payload
+            self._publish_retained([topic])
+
+    def clear(self, topic: str) -> None:
+        """Publish an empty retained message, over this and further connections until it is taken.
+
+        It deletes what was retained.
+        """
+        self.retain(topic, b"")
+
+    def cleared(self) -> list[str]:
+        """The topics that were cleared since the last call."""
+        cleared, self._cleared = self._cleared, []
+        return cleared
+
+    def repeat(self, prefix: str) -> None:
+        """Publish again what is retained on topics that begin with ``prefix``."""
+        with self._lock:
+            self._publish_retained([each for each in self._retained if each.startswith(prefix)])
+
+    def received(self) -> list[Incoming]:
+        """The messages that have come since the last call."""
+        found = []
+        while not self._incoming.empty():
+            found.append(self._incoming.get_nowait())
+        return found
+
+    def reply(self, reply: Reply) -> None:
+        """Publish with QoS 1, over this and further connections until it is acknowledged."""
+        with self._lock:
+            self._replied += 1
+            number = self._replied
+            self._replies[number] = reply
+            while len(self._replies) > MOST_REPLIES:
+                self._replies.pop(next(iter(self._replies)))
             if self._client is not None and self._connection:
-                self._client.publish(topic, payload, qos=1, retain=True)
+                self._publish_reply(self._client, self._connection, number, reply)
 
     def offer(self, topic: str, payload: bytes) -> None:
         """Publish with QoS 0 if there is a connection."""
@@ -122,6 +198,43 @@ class MqttSink:
         if self._thread is not None:
             self._thread.join(timeout_s)
 
+    def _send(self, number: int, mid: int, answered: Answered) -> None:
+        """Remember who waits for the answer to a message."""
+        with self._lock:
+            self._waiting[number, mid] = answered
+
+    def _publish_retained(self, topics: list[str]) -> None:
+        client, number = self._client, self._connection
+        if client is None or not number:
+            return  # each connection begins with all of it
+        for topic in topics:
+            payload = self._retained[topic]
+            sent = client.publish(topic, payload, qos=1, retain=True)
+            self._send(number, sent.mid, self._answer_for(topic, payload))
+
+    def _answer_for(self, topic: str, payload: bytes) -> Answered:
+        def answered(refused: str) -> None:
+            if refused:
+                log.warning("the broker refuses a retained message on %s: %s", topic, refused)
+            elif not payload:
+                with self._lock:
+                    if self._retained.get(topic) == b"":
+                        del self._retained[topic]
+                self._cleared.append(topic)
+
+        return answered
+
+    def _publish_reply(self, client: Client, number: int, key: int, reply: Reply) -> None:
+        properties = reply_properties(client, reply)
+        sent = client.publish(reply.topic, reply.payload, qos=1, properties=properties)
+
+        def answered(refused: str) -> None:
+            self._replies.pop(key, None)
+            if refused:
+                log.warning("the broker refuses an answer on %s: %s", reply.topic, refused)
+
+        self._send(number, sent.mid, answered)
+
     def _make(self) -> Client:
         client = make_client(self.broker, self.client_id)
         client.will_set(self.will[0], self.will[1], qos=1, retain=True)
@@ -142,16 +255,7 @@ class MqttSink:
         """One connection from its beginning to its end; whether the broker had accepted it."""
         client = self._make()
         self._made += 1
-        number = self._made
-        client.on_connect = guarded(
-            lambda c, _data, _flags, code, _rest: self._on_connect(number, c, code)
-        )
-        client.on_publish = guarded(
-            lambda _c, _data, mid, code, _rest: self._on_publish(number, mid, code)
-        )
-        client.on_disconnect = guarded(
-            lambda c, _data, _flags, code, _rest: self._on_disconnect(number, c, code)
-        )
+        self._listen(client, self._made)
         client.connect(self.broker.host, self.broker.port, self.broker.keepalive_s)
         client.loop_start()
         if not client.answered.wait(CONNECT_TIMEOUT_S):
@@ -166,16 +270,36 @@ class MqttSink:
             self._say_down(client.reason or "the connection ended without an answer")
         return was_connected
 
+    def _listen(self, client: Client, number: int) -> None:
+        """Give the callbacks of connection ``number`` to its client."""
+        client.on_connect = guarded(
+            lambda c, _data, _flags, code, _rest: self._on_connect(number, c, code)
+        )
+        client.on_publish = guarded(
+            lambda _c, _data, mid, code, _rest: self._on_publish(number, mid, code)
+        )
+        client.on_subscribe = guarded(
+            lambda c, _data, mid, codes, _rest: self._on_subscribe(c, mid, codes)
+        )
+        client.on_message = guarded(self._on_message)
+        client.on_disconnect = guarded(
+            lambda c, _data, _flags, code, _rest: self._on_disconnect(number, c, code)
+        )
+
     def _on_connect(self, number: int, client: Client, reason: ReasonCode) -> None:
         if reason.is_failure:
             client.reason = f"it refuses the connection: {reason}"
             client.answered.set()
             return
+        if self.filters:  # first, so that who sees it online can command it
+            subscribe(client, self.filters)
+        self._probe.begin(client)
         with self._lock:
-            for topic, payload in self._retained.items():
-                client.publish(topic, payload, qos=1, retain=True)
             self._client = client
             self._connection = number
+            self._publish_retained(list(self._retained))
+            for key, reply in list(self._replies.items()):
+                self._publish_reply(client, number, key, reply)
         client.accepted = True
         client.answered.set()
         level = logging.WARNING if self._said else logging.INFO
@@ -185,10 +309,24 @@ class MqttSink:
     def _on_publish(self, number: int, mid: int, reason: ReasonCode) -> None:
         self._answers.put((number, mid, str(reason) if reason.is_failure else ""))
 
+    def _on_subscribe(self, client: Client, mid: int, reasons: list[ReasonCode]) -> None:
+        self._probe.subscribed(client, mid)
+        for reason in reasons:
+            if reason.is_failure:
+                log.error("the broker refuses the gateway's subscription: %s", reason)
+
+    def _on_message(self, client: Client, data: Any, message: MQTTMessage) -> None:
+        if self._probe.takes(message):
+            return
+        try:
+            self._incoming.put_nowait(incoming(message))
+        except queue.Full:
+            log.error("commands come faster than they are carried out; one is left out")
+
     def _on_disconnect(self, number: int, client: Client, reason: ReasonCode) -> None:
         if self._connection == number:
             self._connection = 0
-        client.reason = client.reason or f"the connection was lost: {reason}"
+        client.reason = client.reason or client.lost(reason)
 
     def _say_down(self, reason: str) -> None:
         """Once for each reason until there is a connection."""

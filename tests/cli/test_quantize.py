@@ -1,0 +1,153 @@
+"""``export`` and ``quantize`` say in a sentence what is wrong, and leave nothing behind."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from oracles import toy_files
+
+from edge_tsad.cli import main
+from edge_tsad.cli.file_table import HEADER, file_table
+from edge_tsad.registry import DETECTORS
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "toy.safetensors"
+    toy_files.model().save(path)
+    return path
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The toy as a detector of the registry, converted once."""
+    original = toy_files.original("onnx")
+    found = type(DETECTORS).__getitem__
+    monkeypatch.setattr(
+        type(DETECTORS),
+        "__getitem__",
+        lambda self, name: ToyByName if name == "toy" else found(self, name),
+    )
+    exporter = type(toy_files.EXPORTERS["onnx"])
+    monkeypatch.setattr(exporter, "convert", lambda self, detector: original)
+
+
+class ToyByName:
+    """Makes the toy that was saved."""
+
+    @staticmethod
+    def from_settings(settings: dict[str, int]) -> object:
+        kind = toy_files.detector()
+        return type(kind)(kind.timing, kind.channels)
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(main, [str(arg) for arg in args])
+
+
+def refused(result: Result, words: str) -> None:
+    assert result.exit_code == 2, result.output
+    assert words in result.output
+    assert "Traceback" not in result.output
+
+
+def calibration(folder: Path, points: int = 2000, names: str = "pressure,flow") -> Path:
+    path = folder / "may.csv"
+    values = toy_files.held_out(2000).values[:points]
+    times = np.arange(len(values))[:, None] + 1_750_000_000
+    np.savetxt(
+        path,
+        np.hstack([times, values]),
+        fmt=["%d", "%.6f", "%.6f"],
+        delimiter=",",
+        header=f"time,{names}",
+        comments="",
+    )
+    return path
+
+
+@pytest.mark.usefixtures("known")
+class TestStory:
+    def test_a_model_becomes_a_bundle_and_that_a_smaller_one(
+        self, model: Path, tmp_path: Path
+    ) -> None:
+        done = run("export", model, "--format", "onnx", "--quantize", "none", "--out", tmp_path)
+        assert done.exit_code == 0, done.output
+        assert "alerts changed" in done.output
+        assert "onnxruntime ≥ 1.17" in done.output
+        old = tmp_path / "toy-1.0.0.tsad"
+        data = calibration(tmp_path)
+        done = run(
+            *("quantize", old, "--calibration", data, "--format", "onnx"),
+            *("--quantize", "fp16", "--out", tmp_path),
+        )
+        assert done.exit_code == 0, done.output
+        assert (tmp_path / "toy-1.0.1.tsad").is_file()
+        assert "without a signature" in done.output
+
+    @pytest.mark.parametrize(
+        ("args", "words"),
+        [
+            (["--format", "xml"], "format: 'xml' is unknown; known are onnx, tflite"),
+            (["--quantize", "int3"], "quantization 'int3' is unknown; known are none, fp16"),
+            (["--out", "no/such.tsad"], "the folder no does not exist; make it first"),
+            (["--calibration", "no.csv"], "no.csv: cannot be read as CSV"),
+            (["--budget", "often"], "is not like 1/7d"),
+        ],
+    )
+    def test_wrong_options_are_said(
+        self, model: Path, tmp_path: Path, args: list[str], words: str
+    ) -> None:
+        out = [] if "--out" in args else ["--out", tmp_path / "x.tsad"]
+        refused(run("export", model, *args, *out), words)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_data_that_do_not_suit_are_said(self, model: Path, tmp_path: Path) -> None:
+        data = calibration(tmp_path, names="pressure,speed")
+        out = tmp_path / "x.tsad"
+        refused(run("export", model, "--calibration", data, "--out", out), "no channel 'flow'")
+        data = calibration(tmp_path, points=90)
+        refused(run("export", model, "--calibration", data, "--out", out), "at least 128")
+        assert [path.name for path in tmp_path.iterdir()] == ["may.csv"]
+
+    def test_a_missing_converter_is_said(
+        self, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+        monkeypatch.setitem(sys.modules, "litert_torch", None)
+        refused(
+            run("export", model, "--format", "tflite", "--out", tmp_path / "x.tsad"),
+            'pip install "edge-tsad[export]"',
+        )
+        assert list(tmp_path.iterdir()) == []
+
+    def test_several_models_need_a_folder_and_no_name(self, model: Path) -> None:
+        refused(run("export", model, model, "--name", "a"), "--out is a folder")
+        refused(run("export", model, model), "two models would become the same bundle")
+
+    def test_a_file_in_the_folders_place_is_said(self, model: Path, tmp_path: Path) -> None:
+        (tmp_path / "taken").touch()
+        args = ["--format", "onnx", "--quantize", "none", "--files", tmp_path / "taken"]
+        refused(run("export", model, *args, "--out", tmp_path / "x.tsad"), "cannot be made")
+        assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_quantize_without_data_is_refused(tmp_path: Path) -> None:
+    result = run("quantize", tmp_path / "a.tsad")
+    assert result.exit_code == 2
+    assert "--calibration" in result.output
+
+
+def test_a_bundle_that_is_none_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.tsad").write_bytes(b"no bundle")
+    result = run("quantize", tmp_path / "a.tsad", "--calibration", calibration(tmp_path))
+    refused(result, "a.tsad")
+
+
+def test_the_table_has_a_cell_for_each_heading() -> None:
+    assert file_table([]) == []
+    assert len(HEADER) == 10
