@@ -39,6 +39,7 @@ from edge_tsad.errors import ConfigError
 from edge_tsad.files import read_limited
 from edge_tsad.registry import BACKENDS, SOURCES
 from edge_tsad.runtime.health import HealthSettings
+from edge_tsad.runtime.limits import LimitSettings
 from edge_tsad.runtime.sources.base import SourceOptions
 from edge_tsad.types import Channel
 
@@ -48,6 +49,7 @@ __all__ = [
     "GatewayConfig",
     "HistoryConfig",
     "OutboxConfig",
+    "ServiceConfig",
     "SourceConfig",
     "StateConfig",
     "StreamConfig",
@@ -57,6 +59,7 @@ __all__ = [
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 LARGEST_FILE = 1 << 20
+LARGEST_PORT = 65_535
 
 
 def check_name(name: str, where: str) -> None:
@@ -112,6 +115,24 @@ class HistoryConfig:
         check_positive(self, "history", "sync_s")
         if self.max_mb < 0.1:
             raise ConfigError(f"history.max_mb: {self.max_mb} is less than 0.1")
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """The gateway as a service.
+
+    ``max_rss_mb``: when its memory grows beyond this, it saves its state and begins anew; 0: never.
+    ``metrics_port``: where Prometheus finds its figures on 127.0.0.1; 0: nowhere.
+    """
+
+    max_rss_mb: float = 0.0
+    metrics_port: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_rss_mb < 0:
+            raise ConfigError(f"service.max_rss_mb: {self.max_rss_mb} is negative")
+        if not 0 <= self.metrics_port <= LARGEST_PORT:
+            raise ConfigError(f"service.metrics_port: {self.metrics_port} is no port")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +207,8 @@ class GatewayConfig:
     outbox: OutboxConfig = field(default_factory=OutboxConfig)
     state: StateConfig = field(default_factory=StateConfig)
     history: HistoryConfig = field(default_factory=HistoryConfig)
+    service: ServiceConfig = field(default_factory=ServiceConfig)
+    alerts: LimitSettings = field(default_factory=LimitSettings)
     commands: CommandsConfig = field(default_factory=CommandsConfig)
     home_assistant: HomeAssistantConfig = field(default_factory=HomeAssistantConfig)
 

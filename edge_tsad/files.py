@@ -60,6 +60,18 @@ def write_atomically(
                 Path(temporary).unlink()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing, durably.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        sync_folder(each.parent)  # else all that is put into it may be lost with the power
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames within ``folder`` durable.
 

@@ -28,6 +28,7 @@ debian_packages() {
   local missing=()
   PATH="$PATH:/usr/sbin:/sbin" command -v mosquitto >/dev/null || missing+=(mosquitto)
   PATH="$PATH:/usr/sbin:/sbin" command -v sshd >/dev/null || missing+=(openssh-server)
+  command -v strace >/dev/null || missing+=(strace)
   # Debian's Python comes without ensurepip, which venv needs.
   (find_python >/dev/null 2>&1) || missing+=(python3-venv)
   [ ${#missing[@]} -eq 0 ] && return 0

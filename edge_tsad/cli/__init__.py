@@ -46,6 +46,7 @@ COMMANDS = {
     "check": CommandEntry("edge_tsad.cli.check:command", "Find all mistakes of a configuration."),
     "record": CommandEntry("edge_tsad.cli.record:command", "Record streams to train on."),
     "run": CommandEntry("edge_tsad.cli.run:command", "Score live streams and send alerts to MQTT."),
+    "replay": CommandEntry("edge_tsad.cli.replay:command", "Compute an alert's score once more."),
     "alerts": CommandEntry("edge_tsad.cli.alerts:command", "Subscribe to alerts and print them."),
     "labels": CommandEntry("edge_tsad.cli.labels:command", "Print what people said of alerts."),
     "flash": CommandEntry("edge_tsad.cli.flash:command", "Bring a bundle to gateways or a stick."),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import re
 import signal
 import socket
+import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -43,6 +45,9 @@ Examples:
   edge-tsad run gateway.toml
   edge-tsad run --bundle pump.tsad --source csv:pump.csv --speed 60 --broker mqtt://localhost
   sensor | edge-tsad run --bundle pump.tsad --source stdin --site plant --device gw-1
+
+On SIGHUP the file is read again: streams that did not change go on, new ones begin, missing ones
+end. A mistake in it is said and changes nothing.
 """,
 )
 @click.argument("config", required=False, type=click.Path(path_type=Path))
@@ -65,7 +70,7 @@ def command(config: Path | None, stats: Path | None, verbose: bool, **options: A
         format="%(levelname).1s %(message)s",
         level=logging.INFO if verbose else logging.WARNING,
     )
-    gateway = Gateway(config_of(config, options))
+    gateway = Gateway(config_of(config, options), load=lambda: config_of(config, options))
     received: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -73,6 +78,8 @@ def command(config: Path | None, stats: Path | None, verbose: bool, **options: A
         gateway.stop()
 
     previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    if config is not None:
+        previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: gateway.reload())
     try:
         gateway.run()
     finally:
@@ -81,9 +88,21 @@ def command(config: Path | None, stats: Path | None, verbose: bool, **options: A
     if stats is not None:
         text = json.dumps(gateway.stats(), indent=2, allow_nan=False) + "\n"
         write_atomically(stats, text.encode(), DataError)
+    if gateway.restart and not received:
+        run_anew()
     if gateway.errors:
         raise DataError("; ".join(gateway.errors))
     return 128 + signal.SIGINT if signal.SIGINT in received else 0
+
+
+def run_anew() -> NoReturn:
+    """Become the same command once more.
+
+    The process keeps its number: who supervises it sees no end.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell
 
 
 def config_of(path: Path | None, options: dict[str, Any]) -> GatewayConfig:

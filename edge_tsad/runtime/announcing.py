@@ -31,6 +31,7 @@ class Raised:
     id: str
     write: Write
     hushed: bool = False
+    aside: bool = False
 
 
 class Announcer:
@@ -54,6 +55,7 @@ class Announcer:
         self.failing = False
         self._announced: str = facts.get("announced", self.id)
         self._last: dict[str, Any] = facts.get("last_message", {})
+        self._aside: dict[str, Any] = facts.get("aside", {})
         self._outbox = outbox
         self._uncommitted: list[Raised] = []
 
@@ -69,6 +71,7 @@ class Announcer:
             "announced": self._announced,
             "suppressed": dict(self.suppressed),
             "last_message": self._last,
+            "aside": self._aside,
         }
 
     def add(self, kind: str, write: Write, *, silenced: bool) -> None:
@@ -86,6 +89,13 @@ class Announcer:
         if kind == "end":
             self.id = self._announced = ""
 
+    def add_aside(self, kind: str, write: Write, *, silenced: bool) -> None:
+        """Raise a message of an alert beside the one that is open: a summary."""
+        if kind == "new" or "id" not in self._aside:
+            self._aside = {"id": uuid.uuid4().hex[:16]}
+        self._uncommitted.append(Raised(self._aside["id"], write, silenced, aside=True))
+        self.counts[f"storm {kind}"] += 1
+
     def tell(self) -> None:
         """Where no silence holds: tell of the open alert if it has not been."""
         if self.id != self._announced:
@@ -96,12 +106,15 @@ class Announcer:
         """Messages and ``state`` in one transaction; on failure they are kept for the next call."""
         if not self._uncommitted:
             return
-        before, first = self._last, self._outbox.next_seq
+        before, first = (self._last, self._aside), self._outbox.next_seq
         rows: list[bytes] = []
         for raised in self._uncommitted:
             identity = AlertIdentity(raised.id, first + len(rows), self._outbox.epoch)
-            message = raised.write(self._last, identity)
-            self._last = json.loads(message)
+            message = raised.write(self._aside if raised.aside else self._last, identity)
+            if raised.aside:
+                self._aside = json.loads(message)
+            else:
+                self._last = json.loads(message)
             if not raised.hushed:
                 rows.append(message)
         try:
@@ -109,7 +122,7 @@ class Announcer:
         except sqlite3.Error as e:
             if not self.failing:
                 log.error("%s: an alert is not stored yet: %s; tried again", self.stream, e)
-            self._last, self.failing = before, True
+            (self._last, self._aside), self.failing = before, True
             return
         self.failing = False
         self._uncommitted.clear()

@@ -9,7 +9,7 @@ import sqlite3
 import uuid
 from pathlib import Path
 
-from edge_tsad.files import sync_folder
+from edge_tsad.files import make_folder, sync_folder
 
 __all__ = ["open_database"]
 
@@ -36,7 +36,7 @@ def open_database(path: Path) -> tuple[sqlite3.Connection, Path | None]:
         OSError: the folder cannot be made or synced.
         sqlite3.Error: the file is locked or cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     set_aside = None
     try:
         db = connect(path)

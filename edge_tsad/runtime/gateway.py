@@ -6,28 +6,32 @@ one thread that calls :meth:`Gateway.run`.
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
-from edge_tsad import __version__
 from edge_tsad.config import GatewayConfig
 from edge_tsad.errors import EdgeTsadError
-from edge_tsad.runtime import payload
+from edge_tsad.files import make_folder
+from edge_tsad.runtime import gateway_report, payload
 from edge_tsad.runtime.choices import Choices
 from edge_tsad.runtime.clock import Clock, SystemClock
 from edge_tsad.runtime.delivery import Delivery
 from edge_tsad.runtime.feed import Arrival, Arrivals, Feed
+from edge_tsad.runtime.gathering import Gathering
 from edge_tsad.runtime.history import History
+from edge_tsad.runtime.life import Life
 from edge_tsad.runtime.lock import lock
 from edge_tsad.runtime.opening import OpenStream, StreamOpener
 from edge_tsad.runtime.outbox import Bounds, Outbox
 from edge_tsad.runtime.reception import Reception, connect
+from edge_tsad.runtime.reloading import Reloader
 from edge_tsad.runtime.segments import Layout
 from edge_tsad.runtime.sinks.base import Sink
-from edge_tsad.runtime.stats import peak_rss_mb
+from edge_tsad.runtime.snapshots import Snapshots
+from edge_tsad.runtime.stats import Writes
 from edge_tsad.runtime.topics import Topics
 from edge_tsad.runtime.worker import StreamWorker
 from edge_tsad.types import Now
@@ -51,20 +55,31 @@ class Gateway:
         config: what to run.
         clock: tells the time.
         sink: where messages go; the broker of ``config`` when None.
+        load: reads the configuration again, for :meth:`reload`.
+
+    Attributes:
+        restart: whether :meth:`run` has ended so that the process may begin anew.
 
     Raises:
         EdgeTsadError: something does not exist or does not fit; nothing has been started.
     """
 
     def __init__(
-        self, config: GatewayConfig, clock: Clock | None = None, sink: Sink | None = None
+        self,
+        config: GatewayConfig,
+        clock: Clock | None = None,
+        sink: Sink | None = None,
+        load: Callable[[], GatewayConfig] | None = None,
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
-        choices = Choices(config.folder / "choices.json")
-        streams = StreamOpener(config, choices).open_all()
+        self.choices = Choices(config.folder / "choices.json")
+        self.opener = StreamOpener(config, self.choices)
+        streams = self.opener.open_all()
         self._topics = Topics(config.site, config.device)
         self.sink = sink or connect(config)
+        self.life = Life(self, config.service)
+        self.restart = False
         now = self.clock.now()
         self._lock = lock(config.folder)
         try:
@@ -72,31 +87,72 @@ class Gateway:
         except EdgeTsadError:
             self._lock.close()
             raise
-        choices.save()
-        folder = config.folder / "state"
-        folder.mkdir(exist_ok=True)
-        self.workers = [
-            StreamWorker(
-                stream, self.outbox, folder / f"{stream.facts.stream}.npz", history(config, stream)
-            )
-            for stream in streams
-        ]
+        self.choices.save()
+        make_folder(config.folder / "state")
+        self.workers: list[StreamWorker] = []
         self.arrivals = Arrivals()
-        self._feeds = [
-            Feed(number, worker.facts.stream, worker.stream.source, self.arrivals)
-            for number, worker in enumerate(self.workers)
-        ]
+        self.feeds: dict[int, Feed] = {}
+        self._numbers = itertools.count()
+        self._worker_of: dict[int, StreamWorker] = {}
+        self._gathered: dict[int, Gathering] = {}
+        for stream in streams:
+            self.add(stream)
+        self.snapshots = Snapshots(config.state, self.workers, now)
+        self.reloader = Reloader(self, load)
         self.delivery = Delivery(self.outbox, self.sink, self._topics.alert)
         self.reception = Reception(config, self.workers, self.outbox, self.delivery, self.sink)
         self.errors: list[str] = []
         self._started = now
-        self._described: dict[int, tuple[Any, float]] = {}
+        self._described: dict[str, tuple[Any, float]] = {}
         self._scores_at_s = self._status_at_s = self._chores_at_s = 0.0
-        self._snapshot_at_s = now.monotonic_s + config.state.interval_s
 
     def stop(self) -> None:
         """Make :meth:`run` return soon; may be called from a signal handler."""
-        self.arrivals.stop.set()
+        self.arrivals.end()
+
+    def reload(self) -> None:
+        """Read the configuration again soon; may be called from a signal handler.
+
+        Streams that are the same go on as if nothing had been; what is wrong with a new file is
+        said, and the old one stays in force.
+        """
+        self.reloader.asked = True
+
+    def add(self, stream: OpenStream) -> Feed:
+        """One more stream, whose feed is not started yet."""
+        name = stream.facts.stream
+        path = self.config.folder / "state" / f"{name}.npz"
+        worker = StreamWorker(stream, self.outbox, path, history(self.config, stream))
+        number = next(self._numbers)
+        self.workers.append(worker)
+        self.feeds[number] = Feed(number, name, stream.source, self.arrivals)
+        self._worker_of[number] = worker
+        self._gathered[number] = Gathering(stream.facts.timing)
+        return self.feeds[number]
+
+    def remove(self, worker: StreamWorker) -> None:
+        """End a stream: what it had delivered is scored, its state and recording are stored."""
+        number = next(n for n, each in self._worker_of.items() if each is worker)
+        self.feeds[number].stop()
+        end_s = self.clock.now().monotonic_s + STOP_S
+        while not worker.finished and self.clock.now().monotonic_s < end_s:
+            self._turn(TICK_S)
+        self._flush(number, self.clock.now())
+        self.snapshots.save(worker)
+        worker.close(self.clock.now())
+        self.workers.remove(worker)
+        del self._worker_of[number], self._gathered[number], self.feeds[number]
+        self._described.pop(worker.facts.stream, None)
+
+    def forget(self, worker: StreamWorker) -> None:
+        """After :meth:`remove`: the stream does not come back."""
+        worker.abandon(self.clock.now())
+        self.sink.clear(self._topics.state(worker.facts.stream))
+
+    def rewire(self) -> None:
+        """After a reload: what speaks for the streams speaks for those that are there now."""
+        self.reception = Reception(self.config, self.workers, self.outbox, self.delivery, self.sink)
+        self.reception.begin(self.clock.now())
 
     def run(self) -> None:
         """Run until :meth:`stop`, or until every source has ended and all alerts are delivered.
@@ -108,8 +164,9 @@ class Gateway:
             self._publish(self.clock.now())
             self.reception.begin(self.clock.now())
             self.sink.start()
-            for feed in self._feeds:
+            for feed in self.feeds.values():
                 feed.start()
+            self.life.begin()
             while not (self.arrivals.stop.is_set() or all(w.finished for w in self.workers)):
                 self._turn(TICK_S)
             if self.arrivals.stop.is_set():
@@ -117,19 +174,33 @@ class Gateway:
             else:
                 self._drain()
         finally:
-            self.arrivals.stop.set()
+            self.arrivals.end()
             self._close()
+
+    @property
+    def uptime_s(self) -> float:
+        """Time since the start."""
+        return self.clock.now().monotonic_s - self._started.monotonic_s
+
+    @property
+    def sources_are_well(self) -> bool:
+        """Whether no source's thread has died without a word."""
+        return all(self.feeds[number].well for number in self._worker_of)
+
+    def writes(self) -> dict[str, Writes]:
+        """What went to the storage since the start, by purpose."""
+        keepers = [worker.keeper for worker in self.workers if worker.keeper is not None]
+        recorded = [Writes(each.history.written, each.history.syncs) for each in keepers]
+        return {
+            "outbox": self.outbox.writes,
+            "state": self.snapshots.writes,
+            "history": sum(recorded, Writes()),
+            "evidence": sum((worker.evidence.writes for worker in self.workers), Writes()),
+        }
 
     def stats(self) -> dict[str, Any]:
         """What has happened so far and what it cost."""
-        return {
-            "version": __version__,
-            "duration_s": round(self.clock.now().monotonic_s - self._started.monotonic_s, 3),
-            "cpu_s": round(time.process_time(), 3),
-            "peak_rss_mb": round(peak_rss_mb(), 1),
-            "streams": {worker.facts.stream: worker.stats() for worker in self.workers},
-            "outbox": self._outbox_message(),
-        }
+        return gateway_report.stats(self)
 
     def _turn(self, wait_s: float) -> None:
         """One round of the loop."""
@@ -140,24 +211,36 @@ class Gateway:
         self.reception.answer(now)
         if arrival is None or now.monotonic_s >= self._chores_at_s:
             self._chores_at_s = now.monotonic_s + TICK_S
-            for worker in self.workers:
-                self._attempt(worker, worker.advance, now)
+            for number, worker in self._worker_of.items():
+                if self._gathered[number].due(now.monotonic_s):
+                    self._flush(number, now)
+                    self._attempt(worker, worker.advance, now)
             self.sink.tick()
             self.reception.tick(now)
             self._publish(now)
-            self._snapshot_when_due(now)
+            self.snapshots.tick(now)
+            self.reloader.tick()
         self.delivery.tick(now)
+        self.life.tick(now)
 
     def _take(self, arrival: Arrival, now: Now) -> None:
-        worker = self.workers[arrival.stream]
-        if worker.finished:
+        worker = self._worker_of.get(arrival.stream)
+        if worker is None or worker.finished:
             return
         if arrival.batch is not None:
-            self._attempt(worker, worker.take, arrival.batch, now)
+            if self._gathered[arrival.stream].add(arrival.batch):
+                self._flush(arrival.stream, now)
             return
+        self._flush(arrival.stream, now)
         if arrival.error:
             self._fail(worker, arrival.error)
         self._attempt(worker, worker.finish, now)
+
+    def _flush(self, number: int, now: Now) -> None:
+        """Score what was gathered of a stream."""
+        worker = self._worker_of[number]
+        if (batch := self._gathered[number].take()) is not None and not worker.finished:
+            self._attempt(worker, worker.take, batch, now)
 
     def _attempt(self, worker: StreamWorker, step: Callable[..., None], *arguments: Any) -> None:
         """A step of one stream, whose failure ends that stream and no other."""
@@ -174,21 +257,21 @@ class Gateway:
 
     def _publish(self, now: Now) -> None:
         """Say what has changed: at once where it matters, else every ten seconds."""
-        for number, worker in enumerate(self.workers):
+        for worker in self.workers:
+            name = worker.facts.stream
             essence = (
                 worker.process,
                 tuple(sorted(worker.all_health())),
                 worker.standing.silence,
                 worker.stream.sensitivity,
             )
-            before, due_s = self._described.get(number, (None, 0.0))
+            before, due_s = self._described.get(name, (None, 0.0))
             if essence != before or now.monotonic_s >= due_s:
-                self._described[number] = (essence, now.monotonic_s + DESCRIBE_EVERY_S)
-                topic = self._topics.state(worker.facts.stream)
-                self.sink.retain(topic, payload.pack(worker.describe()))
+                self._described[name] = (essence, now.monotonic_s + DESCRIBE_EVERY_S)
+                self.sink.retain(self._topics.state(name), payload.pack(worker.describe()))
         if now.monotonic_s >= self._status_at_s:
             self._status_at_s = now.monotonic_s + DESCRIBE_EVERY_S
-            self.sink.retain(self._topics.status, payload.pack(self._status()))
+            self.sink.retain(self._topics.status, payload.pack(gateway_report.status(self)))
         interval_s = self.config.broker.score_interval_s
         if interval_s and now.monotonic_s >= self._scores_at_s:
             self._scores_at_s = now.monotonic_s + interval_s
@@ -196,55 +279,15 @@ class Gateway:
                 if (message := worker.score_message()) is not None:
                     self.sink.offer(self._topics.score(worker.facts.stream), payload.pack(message))
 
-    def _status(self) -> dict[str, Any]:
-        broker = self.config.broker
-        return {
-            "online": True,
-            "version": __version__,
-            "protocol": broker.protocol,
-            "streams": [worker.facts.stream for worker in self.workers],
-            "outbox": self._outbox_message(),
-            "refused": self.delivery.refused or None,
-            "proof": self.sink.proof,
-            "commands": list(self.config.commands.allow),
-        }
-
-    def _outbox_message(self) -> dict[str, Any]:
-        return {
-            **dataclasses.asdict(self.outbox.counts),
-            "epoch": self.outbox.epoch,
-            "next_seq": self.outbox.next_seq,
-            "set_aside": self.outbox.set_aside and self.outbox.set_aside.name,
-        }
-
-    def _snapshot_when_due(self, now: Now) -> None:
-        if now.monotonic_s >= self._snapshot_at_s:
-            written = self._snapshot()
-            settings = self.config.state
-            affordable_s = written * DAY_S / (settings.budget_mb_per_day * 1e6)
-            self._snapshot_at_s = now.monotonic_s + max(settings.interval_s, affordable_s)
-
-    def _snapshot(self) -> int:
-        """Write the state of every stream; returns the bytes written."""
-        written = 0
-        for worker in self.workers:
-            try:
-                written += worker.snapshot()
-            except EdgeTsadError as e:
-                if "STATE_FAILED" not in worker.health:
-                    log.error("%s: its state is not saved: %s", worker.facts.stream, e)
-                worker.health.add("STATE_FAILED")
-            else:
-                worker.health.discard("STATE_FAILED")
-        return written
-
     def _take_the_rest(self) -> None:
         """After a stop: what the sources had already delivered is still scored."""
-        for feed in self._feeds:
-            feed.join(1.0)
+        for number in self._worker_of:
+            self.feeds[number].join(1.0)
         while (arrival := self.arrivals.get(0)) is not None:
             if arrival.batch is not None:
                 self._take(arrival, self.clock.now())
+        for number in self._worker_of:
+            self._flush(number, self.clock.now())
         self._deliver(
             STOP_S,
             lambda: not (self._uncommitted or (self.sink.connection and self.delivery.waiting)),
@@ -279,11 +322,13 @@ class Gateway:
                 self._retry(now)
             self.sink.tick()
             self.delivery.tick(now)
+            self.life.tick(now)
             time.sleep(0.02)
             now = self.clock.now()
 
     def _close(self) -> None:
         """Save, say good-bye and let go."""
+        self.life.end()
         self._retry(self.clock.now())
         for worker in self.workers:
             if worker.uncommitted:
@@ -291,7 +336,7 @@ class Gateway:
                     f"{worker.facts.stream}: {worker.uncommitted} alert(s) could not be stored in"
                     f" the outbox {self.outbox.path} and were not sent."
                 )
-        self._snapshot()
+        self.snapshots.save_all()
         for worker in self.workers:
             worker.close(self.clock.now())
         farewell = (self._topics.status, payload.pack({"online": False, "reason": "stopped"}))

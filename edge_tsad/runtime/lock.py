@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TextIO
 
 from edge_tsad.errors import ConfigError
-from edge_tsad.files import reason
+from edge_tsad.files import make_folder, reason
 
 __all__ = ["lock"]
 
@@ -19,7 +19,7 @@ def lock(folder: Path) -> TextIO:
         ConfigError: it cannot be made, or another process runs on it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         file = (folder / "lock").open("w")
     except OSError as e:
         raise ConfigError(f"data_dir: {folder} cannot be used: {reason(e)}") from e

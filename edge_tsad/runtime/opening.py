@@ -15,6 +15,7 @@ from edge_tsad.runtime.alerting import AlertEvent, AlertPolicy
 from edge_tsad.runtime.choices import Choices
 from edge_tsad.runtime.choosing import Choice
 from edge_tsad.runtime.health import HealthSettings
+from edge_tsad.runtime.limits import LimitSettings
 from edge_tsad.runtime.payload import StreamFacts
 from edge_tsad.runtime.resampler import Resampler
 from edge_tsad.runtime.scorer import StreamScorer
@@ -76,6 +77,7 @@ class OpenStream:
     lateness_ns: int
     health: HealthSettings
     record: bool
+    limits: LimitSettings
     budget: Budget
     sensitivity: float
 
@@ -106,12 +108,19 @@ class StreamOpener:
     Args:
         config: what to open.
         choices: chooses the model files; None does it anew for each bundle and keeps nothing.
+        earlier: what it has opened, and has not changed since, is shared with it.
     """
 
-    def __init__(self, config: GatewayConfig, choices: Choices | None = None) -> None:
+    def __init__(
+        self,
+        config: GatewayConfig,
+        choices: Choices | None = None,
+        earlier: StreamOpener | None = None,
+    ) -> None:
         self.config = config
         self.choices = choices or Choices()
         self._shared: dict[tuple[str, str, int], Shared] = {}
+        self._earlier = earlier._shared if earlier else {}
 
     def open_all(self) -> list[OpenStream]:
         """Every stream, in the order of the configuration.
@@ -165,6 +174,7 @@ class StreamOpener:
             lateness_ns=int(stream.lateness_s * NANOSECONDS),
             health=stream.health,
             record=stream.record,
+            limits=self.config.alerts,
             budget=budget,
             sensitivity=stream.sensitivity,
         )
@@ -173,6 +183,10 @@ class StreamOpener:
         key = (stream.bundle, stream.backend, stream.threads)
         if key not in self._shared:
             bundle = open_bundle(Path(stream.bundle))
+            known = self._earlier.get(key)
+            if known is not None and known.bundle.digest == bundle.digest:
+                self._shared[key] = known
+                return known
             choice = self.choices.of(bundle, threads=stream.threads, backend=stream.backend or None)
             self._shared[key] = Shared(bundle, choice, TimedBackend(choice.backend))
         return self._shared[key]

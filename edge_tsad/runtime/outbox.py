@@ -20,6 +20,7 @@ from typing import Any
 
 from edge_tsad.errors import ConfigError
 from edge_tsad.runtime.database import open_database
+from edge_tsad.runtime.stats import Writes
 from edge_tsad.types import Now
 
 __all__ = ["Bounds", "Counts", "Outbox", "Row"]
@@ -68,6 +69,7 @@ class Outbox:
 
     ``epoch`` names this database: sequence numbers grow by one within it, over all restarts.
     ``set_aside`` is where a damaged predecessor was moved to when this one was opened, or None.
+    ``writes`` counts payloads and states that were committed, and one sync a transaction.
     """
 
     def __init__(self, path: Path, bounds: Bounds, now: Now) -> None:
@@ -78,6 +80,7 @@ class Outbox:
         """
         self.path = path
         self.bounds = bounds
+        self.writes = Writes()
         try:
             self._db, self.set_aside = open_database(path)
         except (OSError, sqlite3.Error) as e:
@@ -133,6 +136,7 @@ class Outbox:
             self._db.execute("REPLACE INTO streams VALUES (?, ?)", (stream, state))
             self._write_meta(next_seq=after)
         self._next_seq = after
+        self.writes += Writes(sum(map(len, payloads)) + len(state))
         self._counts = replace(
             self._counts,
             rows=self._counts.rows + len(payloads),
@@ -270,6 +274,7 @@ class Outbox:
             self._write_meta(
                 powered_s=self.powered_s(now), monotonic_s=now.monotonic_s, boot_id=now.boot_id
             )
+        self.writes += Writes(syncs=1)
 
     def _write_meta(self, **values: float | str) -> None:
         self._db.executemany(

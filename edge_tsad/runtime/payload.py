@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edge_tsad.runtime.alerting import AlertEvent
+from edge_tsad.runtime.limits import StormEvent
 from edge_tsad.runtime.threshold import Threshold
 from edge_tsad.types import NANOSECONDS, Channel, Timing
 
@@ -28,6 +29,7 @@ __all__ = [
     "calibration",
     "ended",
     "pack",
+    "storm",
 ]
 
 LARGEST_ALERT = 2048
@@ -124,6 +126,37 @@ def ended(last: Mapping[str, Any], identity: AlertIdentity, why: str) -> bytes:
     """The end of an alert that cannot be followed any further, from its ``last`` message."""
     message = {**last, "seq": identity.seq, "epoch": identity.epoch, "type": "end"}
     message |= {"late": False, "score": None, "data_lost": True, "reason": why}
+    return fitted(message)
+
+
+def storm(
+    facts: StreamFacts, event: StormEvent, last: Mapping[str, Any], identity: AlertIdentity
+) -> bytes:
+    """The summary of alerts that are withheld; ``last`` is the one before it."""
+    message = dict(last)
+    if event.event is not None:
+        message = json.loads(alert(facts, event.event, identity))
+    since = iso(facts.timing, event.onset)
+    message |= {
+        "kind": "storm",
+        "id": identity.id,
+        "seq": identity.seq,
+        "epoch": identity.epoch,
+        "type": event.kind,
+        "onset": since,
+        "onset_index": event.onset,
+        "time": iso(facts.timing, event.index),
+        "index": event.index,
+        "withheld": event.withheld,
+        "peak": rounded(event.peak),
+        "rarity": rarity(facts, event.peak),
+        "acknowledged": False,
+    }
+    verb = "opened" if event.kind == "end" else "open"
+    message["reason"] = (
+        f"{facts.stream}: alerts {verb} too often; {event.withheld} since {since or event.onset}"
+        f" were not told one by one, the highest with score {event.peak:.3g}."
+    )
     return fitted(message)
 
 

@@ -56,7 +56,7 @@ class Recorder:
 
     def stop(self) -> None:
         """Make :meth:`run` return soon; may be called from a signal handler."""
-        self.arrivals.stop.set()
+        self.arrivals.end()
 
     def run(self, limit_s: float | None = None, tell: Callable[[], None] | None = None) -> None:
         """Record until :meth:`stop`, the end of all sources, or for ``limit_s``.
@@ -80,7 +80,7 @@ class Recorder:
                 if tell is not None:
                     tell()
         finally:
-            self.arrivals.stop.set()
+            self.arrivals.end()
             for feed in feeds:
                 feed.join(1.0)
             self._close()

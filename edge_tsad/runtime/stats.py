@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import resource
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,27 @@ import numpy as np
 from edge_tsad.runtime.backends.base import Backend
 from edge_tsad.types import FloatArray
 
-__all__ = ["Latency", "TimedBackend", "peak_rss_mb"]
+__all__ = [
+    "Latency", "TimedBackend", "Writes", "cpu_s", "peak_rss_mb", "rss_mb", "stored_bytes",
+]  # fmt: skip
 
 STATUS = Path("/proc/self/status")
+STATM = Path("/proc/self/statm")
+IO = Path("/proc/self/io")
 SHORTEST_S = 1e-6
 PER_DECADE = 50
 BINS = 8 * PER_DECADE
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What was given to the storage: bytes, and calls that made it durable."""
+
+    bytes: int = 0
+    syncs: int = 0
+
+    def __add__(self, other: Writes) -> Writes:
+        return Writes(self.bytes + other.bytes, self.syncs + other.syncs)
 
 
 class Latency:
@@ -75,6 +91,30 @@ class TimedBackend:
         if len(windows):
             self.latency.add((time.perf_counter() - begun_s) / len(windows), len(windows))
         return outputs
+
+
+def cpu_s() -> float:
+    """Processor seconds that this process has used, all threads together."""
+    return time.process_time()
+
+
+def rss_mb() -> float:
+    """Resident memory of this process now, in MB (10⁶ bytes); 0 where the kernel does not say."""
+    if not STATM.exists():
+        return 0.0
+    return int(STATM.read_text().split()[1]) * resource.getpagesize() / 1e6
+
+
+def stored_bytes() -> int:
+    """Bytes that this process caused to be sent to the storage; 0 where the kernel does not say.
+
+    Whole pages as the kernel counts them: what wears a card, in contrast to what was asked for.
+    """
+    try:
+        lines = IO.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("write_bytes")), 0)
 
 
 def peak_rss_mb() -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from edge_tsad.errors import ConfigError, DataError, EdgeTsadError
 from edge_tsad.runtime import payload, report
 from edge_tsad.runtime.alerting import AlertEvent
 from edge_tsad.runtime.announcing import Announcer
+from edge_tsad.runtime.evidence import EvidenceKeeper
 from edge_tsad.runtime.health_alerts import HealthReporter
 from edge_tsad.runtime.history import History
 from edge_tsad.runtime.keeper import Keeper
+from edge_tsad.runtime.limits import AlertLimits, StormEvent
 from edge_tsad.runtime.opening import OpenStream, TrimmedPolicy
 from edge_tsad.runtime.outbox import Outbox
 from edge_tsad.runtime.payload import StreamFacts
@@ -22,7 +25,7 @@ from edge_tsad.runtime.sources.base import Batch
 from edge_tsad.runtime.standing import Standing
 from edge_tsad.runtime.state import Saved, load, read_state, save, without_prefix
 from edge_tsad.runtime.stream import StreamPipeline
-from edge_tsad.types import NANOSECONDS, Now, Scores
+from edge_tsad.types import NANOSECONDS, Cells, Now, Scores
 
 __all__ = ["StreamWorker"]
 
@@ -30,6 +33,7 @@ log = logging.getLogger(__name__)
 
 POLICY = "policy."
 HEALTH = "health."
+WITHHELD = "ALERTS_WITHHELD"
 SET_BACK_S = 60.0
 SET_BACK_STEPS = 10
 OUTBOX_FAILED = "OUTBOX_FAILED"
@@ -62,9 +66,17 @@ class StreamWorker:
         self._tune(self.standing.sensitivity)
         self.keeper = None if history is None else Keeper(stream, history)
         self.reporter = HealthReporter(stream, outbox)
+        self.evidence = EvidenceKeeper(
+            snapshot_path.with_suffix(".alerts"),
+            self.facts,
+            stream.path,
+            stream.backend.name,
+            stream.policy.update_every,
+        )
         self.pipeline = self._new_pipeline()
         self.samples = 0
         self.points = 0
+        self.limits = AlertLimits(stream.limits, self.facts.timing.step_ns / NANOSECONDS)
         self.latest: Scores | None = None
         self.highest = float("nan")
         self.health: set[str] = set()
@@ -131,7 +143,7 @@ class StreamWorker:
     def acknowledge(self, now: Now) -> bool:
         """Mark the open alert as seen by a person; False if there is none that is not yet."""
         event = self.pipeline.policy.acknowledge() if self._begun else None
-        if event is not None:
+        if event is not None and self.alert_id:  # else it is withheld
             self._raise(event)
             self.announcer.commit(self._alert_state, now)
         return event is not None
@@ -175,6 +187,20 @@ class StreamWorker:
         self.finished = True
         self.health.add("SOURCE_ENDED")
 
+    def rebudget(self, stream: OpenStream) -> None:
+        """Judge from now on by the budget of ``stream``; all else of it is the same."""
+        self.configured = dataclasses.replace(
+            self.configured, facts=stream.facts, budget=stream.budget
+        )
+        self._tune(self.standing.sensitivity)
+        self.reporter.facts = self.facts
+        self.pipeline.policy.retune(self.facts.threshold.value)
+
+    def abandon(self, now: Now) -> None:
+        """The stream does not come back: end the alert that is open."""
+        self._end_lost_alert()
+        self.retry(now)
+
     def close(self, now: Now) -> None:
         """Store what is left of the recording."""
         if self.keeper is not None:
@@ -210,6 +236,7 @@ class StreamWorker:
         """Words for all that is wrong with the stream's data or its keeping."""
         health = self.health | self.reporter.words | self.stream.source.complaints.active
         health |= self.keeper.words if self.keeper else set()
+        health |= {WITHHELD} if self.limits.storm else set()
         if self.announcer.failing:
             health.add(OUTBOX_FAILED)
         if self.pipeline.policy.data_lost:
@@ -242,17 +269,32 @@ class StreamWorker:
                 self.highest = float(np.fmax(self.highest, np.nanmax(scores.score)))
         if not self.silenced:
             self.announcer.tell()
-        for event in events:
-            self._raise(event)
+        told = [*self.limits.take(events)]
+        told += self.limits.advance(int(scores.index[-1])) if len(scores) else ()
+        for event in told:
+            if isinstance(event, StormEvent):
+                self._sum_up(event)
+            else:
+                self._raise(event)
         self.announcer.commit(self._alert_state, now)
 
-    def _raise(self, event: AlertEvent) -> None:
+    def _sum_up(self, event: StormEvent) -> None:
+        """The summary is an alert of its own, with its own id."""
         facts = self.facts
+        self.announcer.add_aside(
+            event.kind,
+            lambda last, identity: payload.storm(facts, event, last, identity),
+            silenced=self.silenced,
+        )
+
+    def _raise(self, event: AlertEvent) -> None:
+        facts, told = self.facts, self.announcer.id
         self.announcer.add(
             event.kind,
             lambda _, identity: payload.alert(facts, event, identity),
             silenced=self.silenced,
         )
+        self.evidence.keep(self.announcer.id or told, event)
 
     def _alert_state(self) -> bytes:
         facts = {**self._identity(), **self.announcer.facts()}
@@ -265,6 +307,7 @@ class StreamWorker:
             "digest": self.facts.digest,
             "model": self.stream.path,
             "judged": self._judged,
+            "limits": self.limits.snapshot(),
         }
 
     def _usable(self, saved: Saved | None) -> Saved | None:
@@ -321,8 +364,14 @@ class StreamWorker:
 
     def _new_pipeline(self) -> StreamPipeline:
         pipeline = self.stream.pipeline()
-        pipeline.tap = None if self.keeper is None else self.keeper.add
+        pipeline.tap = self._see
         return pipeline
+
+    def _see(self, cells: Cells) -> None:
+        """Every closed cell, before it is scored."""
+        self.evidence.add(cells)
+        if self.keeper is not None:
+            self.keeper.add(cells)
 
     def _restore(self, snapshot: Saved) -> bool:
         """Whether the snapshot could be used."""
@@ -333,6 +382,7 @@ class StreamWorker:
             self.pipeline = self._new_pipeline()
             return False
         self._judged = int(snapshot.facts.get("judged", self._judged))
+        self._restore_limits(snapshot)
         log.info("%s: goes on from its saved state", self.facts.stream)
         return True
 
@@ -345,3 +395,11 @@ class StreamWorker:
             return
         assert isinstance(self.pipeline.policy, TrimmedPolicy)
         self.pipeline.policy.seen_until = self._judged = judged
+        self._restore_limits(committed)
+
+    def _restore_limits(self, saved: Saved) -> None:
+        """The limits as they were with the policy's state."""
+        try:
+            self.limits.restore(saved.facts.get("limits", {}))
+        except DataError as e:
+            log.info("%s: %s", self.facts.stream, e)

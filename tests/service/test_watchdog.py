@@ -1,0 +1,197 @@
+"""What the service manager is told, and when it is told nothing any more."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from oracles import tiny_bundle
+from service.conftest import Manager
+from service.gateways import (
+    START,
+    HandClock,
+    HandSource,
+    Immediate,
+    Running,
+    Sink,
+    make,
+    rows,
+    wait_for,
+    with_hand_source,
+    write_config,
+)
+
+from edge_tsad.runtime import life
+from edge_tsad.runtime.feed import Feed
+from edge_tsad.runtime.gateway import Gateway
+from edge_tsad.runtime.supervisor import Supervisor
+
+DAY_S = 86_400
+WATCHDOG_S = 30
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    with_hand_source(monkeypatch)
+    tiny_bundle.make(tmp_path / "tiny.tsad")
+    return tmp_path
+
+
+def health(sink: Sink) -> list[dict[str, object]]:
+    found = [json.loads(payload) for topic, payload in sink.delivered if "/health" in topic]
+    return [message for message in found if message.get("condition") == "NO_DATA"]
+
+
+def test_a_day_of_silence_is_one_alert_and_no_hang(
+    folder: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", str(WATCHDOG_S * 1_000_000))
+    clock = HandClock()
+    gateway, sink = make(write_config(folder, ["pump"]), clock)
+    fed: list[float] = []
+
+    def idle() -> None:
+        fed.extend(clock.passed_s for message in manager.said() if message == "WATCHDOG=1")
+        clock.passed_s += 1
+        if clock.passed_s >= DAY_S:
+            gateway.stop()
+
+    monkeypatch.setattr(gateway.arrivals, "get", Immediate(idle).get)
+    gateway.run()
+    gaps = [after - before for before, after in itertools.pairwise(fed)]
+    assert fed[-1] > DAY_S - WATCHDOG_S and max(gaps) < WATCHDOG_S / 2
+    assert [message["type"] for message in health(sink)] == ["new"]
+    assert not gateway.restart and not gateway.errors
+
+
+def test_without_progress_the_watchdog_starves(
+    folder: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    hang, begun = threading.Event(), threading.Event()
+
+    def hanging(gateway: Gateway) -> None:
+        backend = gateway.workers[0].stream.backend._backend
+        score = backend.score
+
+        def hung(*arguments: Any) -> Any:
+            begun.set()
+            assert hang.wait(30)
+            return score(*arguments)
+
+        monkeypatch.setattr(backend, "score", hung)
+
+    with Running(write_config(folder, ["pump"]), hanging):
+        wait_for(lambda: "WATCHDOG=1" in manager.said())
+        HandSource.wires["pump"].put(rows([0.5] * 20, START))
+        assert begun.wait(10)
+        manager.said()
+        time.sleep(0.6)
+        assert "WATCHDOG=1" not in manager.said()
+        hang.set()
+        wait_for(lambda: "WATCHDOG=1" in manager.said())
+
+
+def test_a_source_whose_thread_died_starves_it(
+    folder: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    monkeypatch.setattr(Feed, "_run", lambda feed: None)
+    with Running(write_config(folder, ["pump"])):
+        wait_for(lambda: any("READY=1" in message for message in manager.said()))
+        time.sleep(0.5)
+        assert "WATCHDOG=1" not in manager.said()
+
+
+def test_nobody_is_told_where_nobody_listens() -> None:
+    silent = Supervisor({})
+    silent.ready("x")
+    silent.alive(1.0)
+    assert silent.watchdog_s == 0
+    other = Supervisor({"NOTIFY_SOCKET": "/none", "WATCHDOG_USEC": "1000000", "WATCHDOG_PID": "1"})
+    assert other.watchdog_s == 0
+
+
+def test_a_manager_that_does_not_listen_holds_nobody_up(
+    manager: Manager, caplog: pytest.LogCaptureFixture
+) -> None:
+    supervisor = Supervisor()
+    for _ in range(5000):
+        supervisor.status("x" * 200)
+    assert caplog.text.count("cannot be told") == 1
+    assert manager.said()
+
+
+def test_a_real_run_says_ready_alive_and_stopping(tmp_path: Path, manager: Manager) -> None:
+    tiny_bundle.make(tmp_path / "tiny.tsad")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "edge_tsad", "run", "--bundle", "tiny.tsad", "--source", "stdin",
+         "--data-dir", "data", "--broker", "mqtt://127.0.0.1:1"],
+        cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        env={**os.environ, "WATCHDOG_USEC": "400000"},
+    )  # fmt: skip
+    heard: list[str] = []
+
+    def hears(word: str) -> bool:
+        heard.extend(manager.said())
+        return any(word in message for message in heard)
+
+    wait_for(lambda: hears("READY=1"))
+    wait_for(lambda: hears("WATCHDOG=1"))
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert hears("STOPPING=1")
+    assert heard[0].startswith("READY=1 STATUS=tiny WARMING_UP; no broker; 0 alert(s) waiting")
+
+
+def test_memory_that_grows_is_a_planned_restart_with_all_state(
+    folder: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = HandClock()
+    path = write_config(folder, ["pump"], "[service]\nmax_rss_mb = 100")
+    used, heard = [50.0], list[str]()
+    monkeypatch.setattr(life, "rss_mb", lambda: used[0])
+
+    def play(gateway: Gateway, values: list[float]) -> None:
+        """A value a second; then time goes on until the gateway ends, or is stopped."""
+        left = [rows([value], int(START + clock.passed_s) + i) for i, value in enumerate(values)]
+
+        def idle() -> None:
+            time.sleep(0.001)
+            heard.extend(manager.said())
+            if gateway.workers[0].samples + len(left) < len(values):
+                return  # one is under way
+            if left:
+                HandSource.wires["pump"].put(left.pop(0))
+            clock.passed_s += 1
+            if not left and used[0] < 100:
+                gateway.stop()
+
+        immediate = Immediate(idle)
+        immediate._queue = gateway.arrivals._queue
+        monkeypatch.setattr(gateway.arrivals, "get", immediate.get)
+        gateway.run()
+
+    gateway, _ = make(path, clock)
+    used[0] = 150.0
+    play(gateway, [0.5] * 20 + [20.0] * 4)
+    assert gateway.restart and gateway.workers[0].process == "FIRING"
+    heard += manager.said()
+    assert any(message.startswith("RELOADING=1 MONOTONIC_USEC=") for message in heard)
+    assert not any("STOPPING=1" in message for message in heard)
+    used[0] = 50.0
+    again, sink = make(path, clock)
+    assert again.workers[0].process == "FIRING"
+    play(again, [0.5] * 30)
+    kinds = [json.loads(p)["type"] for t, p in sink.delivered if "/health" not in t]
+    assert kinds[-1] == "end"
