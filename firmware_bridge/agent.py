@@ -91,12 +91,14 @@ class Agent:
         """Which bundle serves, as found in the slot, and what the agent is about."""
         state, slot, problem = self.device.look()
         now = self.device.clock.now()
+        verdict = self.device.verdict(state)
         report = StatusReport(
             version=__version__,
             phase=state.phase,
             active=state.release(slot),
+            candidate=state.release(state.trying),
             trial_remaining_s=state.trial.left_s(now) if state.trial else None,
-            returns_to=state.release(state.current) if state.trial else None,
+            so_far="; ".join(part for part in (verdict.finding, verdict.missing) if part),
             previous=tuple(r for r in state.committed if r.digest != slot and state.allows(r)),
             floor=state.floor,
             last=state.history[-1] if state.history else None,

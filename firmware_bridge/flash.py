@@ -199,17 +199,19 @@ def dry_run(connection: Connection, payload: Payload) -> Result:
 
 def outcome(gateway: str, payload: Payload, status: StatusReport) -> Result:
     """What came of it, by what the gateway says that it serves."""
-    active, last = status.active, status.last
+    active, candidate, last = status.active, status.candidate, status.last
+    if candidate is not None and candidate.digest == payload.bundle.digest:
+        beside = active.label if active else "no bundle"
+        text = (
+            f"{payload.label} is on trial beside {beside} for {status.trial_remaining_s or 0:.0f} "
+            "s; then it takes its place, unless it fails"
+        )
+        return Result(gateway, text, True, status)
     if active is None or active.digest != payload.bundle.digest:
         reason = last.reason if last else status.problem
         return Result(gateway, f"{payload.label} is not active: {reason}", False, status)
     if status.problem:
         return Result(gateway, f"{payload.label} is active, but {status.problem}", False, status)
-    if status.phase == "trial":
-        back = f"{status.returns_to.label} returns" if status.returns_to else "it goes"
-        left_s = status.trial_remaining_s or 0.0
-        text = f"{payload.label} is on trial; unless it is confirmed, {back} in {left_s:.0f} s"
-        return Result(gateway, text, True, status)
     return Result(gateway, f"{payload.label} is active and committed", True, status)
 
 

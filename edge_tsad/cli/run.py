@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import os
 import re
 import signal
 import socket
+import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -81,9 +83,21 @@ def command(config: Path | None, stats: Path | None, verbose: bool, **options: A
     if stats is not None:
         text = json.dumps(gateway.stats(), indent=2, allow_nan=False) + "\n"
         write_atomically(stats, text.encode(), DataError)
+    if gateway.restart and not received:
+        run_anew()
     if gateway.errors:
         raise DataError("; ".join(gateway.errors))
     return 128 + signal.SIGINT if signal.SIGINT in received else 0
+
+
+def run_anew() -> NoReturn:
+    """Become the same command once more, which opens what the slots hold now.
+
+    The process keeps its number: who supervises it sees no end.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - no shell
 
 
 def config_of(path: Path | None, options: dict[str, Any]) -> GatewayConfig:

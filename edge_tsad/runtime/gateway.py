@@ -29,6 +29,7 @@ from edge_tsad.runtime.segments import Layout
 from edge_tsad.runtime.sinks.base import Sink
 from edge_tsad.runtime.stats import peak_rss_mb
 from edge_tsad.runtime.topics import Topics
+from edge_tsad.runtime.updates import Updates
 from edge_tsad.runtime.worker import StreamWorker
 from edge_tsad.types import Now
 
@@ -86,9 +87,11 @@ class Gateway:
             Feed(number, worker.facts.stream, worker.stream.source, self.arrivals)
             for number, worker in enumerate(self.workers)
         ]
+        self.updates = Updates(config, self.workers, self.sink, self._topics)
         self.delivery = Delivery(self.outbox, self.sink, self._topics.alert)
         self.reception = Reception(config, self.workers, self.outbox, self.delivery, self.sink)
         self.errors: list[str] = []
+        self.restart = False
         self._started = now
         self._described: dict[int, tuple[Any, float]] = {}
         self._scores_at_s = self._status_at_s = self._chores_at_s = 0.0
@@ -102,7 +105,7 @@ class Gateway:
         """Run until :meth:`stop`, or until every source has ended and all alerts are delivered.
 
         What cannot be delivered stays in the outbox for the next run. ``errors`` says afterwards
-        which streams failed.
+        which streams failed, and ``restart`` that a slot was switched: run anew.
         """
         try:
             self._publish(self.clock.now())
@@ -144,9 +147,18 @@ class Gateway:
                 self._attempt(worker, worker.advance, now)
             self.sink.tick()
             self.reception.tick(now)
+            self._follow_slots(now)
             self._publish(now)
             self._snapshot_when_due(now)
         self.delivery.tick(now)
+
+    def _follow_slots(self, now: Now) -> None:
+        """Stop where a slot was switched: whoever started the gateway starts it anew."""
+        self.updates.tick(now)
+        if self.updates.switched:
+            log.info("a slot was switched; the gateway restarts with the other bundle")
+            self.restart = True
+            self.stop()
 
     def _take(self, arrival: Arrival, now: Now) -> None:
         worker = self.workers[arrival.stream]
@@ -154,6 +166,7 @@ class Gateway:
             return
         if arrival.batch is not None:
             self._attempt(worker, worker.take, arrival.batch, now)
+            self.updates.take(arrival.stream, arrival.batch)
             return
         if arrival.error:
             self._fail(worker, arrival.error)
@@ -292,6 +305,7 @@ class Gateway:
                     f" the outbox {self.outbox.path} and were not sent."
                 )
         self._snapshot()
+        self._hand_over()
         for worker in self.workers:
             worker.close(self.clock.now())
         farewell = (self._topics.status, payload.pack({"online": False, "reason": "stopped"}))
@@ -300,6 +314,15 @@ class Gateway:
         self.reception.tick(self.clock.now())
         self.outbox.close()
         self._lock.close()
+
+    def _hand_over(self) -> None:
+        """Where a candidate takes the place of a bundle, it goes on from its own state."""
+        for number, saved in self.updates.handovers().items():
+            try:
+                self.workers[number].hand_over(saved)
+            except EdgeTsadError as e:
+                log.error("%s: warms up anew: %s", self.workers[number].facts.stream, e)
+        self.updates.close()
 
     def _retry(self, now: Now) -> None:
         """Commit what could not be committed before."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_tsad.bundle import Bundle, open_bundle
+from edge_tsad.bundle import Bundle
 from edge_tsad.config import GatewayConfig, StreamConfig
 from edge_tsad.errors import ConfigError, EdgeTsadError
 from edge_tsad.registry import SOURCES
@@ -18,6 +18,7 @@ from edge_tsad.runtime.health import HealthSettings
 from edge_tsad.runtime.payload import StreamFacts
 from edge_tsad.runtime.resampler import Resampler
 from edge_tsad.runtime.scorer import StreamScorer
+from edge_tsad.runtime.slot import open_served
 from edge_tsad.runtime.sources.base import Source
 from edge_tsad.runtime.stats import TimedBackend
 from edge_tsad.runtime.stream import StreamPipeline
@@ -172,7 +173,7 @@ class StreamOpener:
     def _share(self, stream: StreamConfig) -> Shared:
         key = (stream.bundle, stream.backend, stream.threads)
         if key not in self._shared:
-            bundle = open_bundle(Path(stream.bundle))
+            bundle = open_served(Path(stream.bundle))
             choice = self.choices.of(bundle, threads=stream.threads, backend=stream.backend or None)
             self._shared[key] = Shared(bundle, choice, TimedBackend(choice.backend))
         return self._shared[key]

@@ -12,9 +12,10 @@ import numpy as np
 from edge_tsad.runtime.backends.base import Backend
 from edge_tsad.types import FloatArray
 
-__all__ = ["Latency", "TimedBackend", "peak_rss_mb"]
+__all__ = ["Latency", "TimedBackend", "peak_rss_mb", "rss_mb"]
 
 STATUS = Path("/proc/self/status")
+STATM = Path("/proc/self/statm")
 SHORTEST_S = 1e-6
 PER_DECADE = 50
 BINS = 8 * PER_DECADE
@@ -75,6 +76,13 @@ class TimedBackend:
         if len(windows):
             self.latency.add((time.perf_counter() - begun_s) / len(windows), len(windows))
         return outputs
+
+
+def rss_mb() -> float:
+    """Resident memory of this process now, in MB (10⁶ bytes); 0 where the kernel does not say."""
+    if not STATM.exists():
+        return 0.0
+    return int(STATM.read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
 def peak_rss_mb() -> float:

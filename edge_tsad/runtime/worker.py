@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_tsad.errors import ConfigError, DataError, EdgeTsadError
 from edge_tsad.runtime import payload, report
@@ -192,8 +193,20 @@ class StreamWorker:
             return 0
         latest_ns = self.pipeline.resampler.latest_ns
         facts = {**self._identity(), **self.announcer.facts(), "latest_ns": latest_ns}
-        learned = {HEALTH + name: array for name, array in self.reporter.snapshot().items()}
-        return save(self._path, Saved(facts, {**self.pipeline.snapshot(), **learned}))
+        return save(self._path, Saved(facts, {**self.pipeline.snapshot(), **self.learned()}))
+
+    def learned(self) -> dict[str, npt.NDArray[Any]]:
+        """What a snapshot keeps of the data's health, whichever bundle goes on."""
+        return {HEALTH + name: array for name, array in self.reporter.snapshot().items()}
+
+    def hand_over(self, saved: Saved) -> None:
+        """Let the next run begin with ``saved``, the state of the bundle that follows this one.
+
+        Raises:
+            EdgeTsadError: it cannot be written; the snapshot before it stays.
+        """
+        if not self.announcer.uncommitted:
+            save(self._path, saved)
 
     @property
     def process(self) -> str:

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from bridge.releases import prepare
 
+import firmware_bridge
+
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
 
@@ -45,7 +47,9 @@ class Sshd:
         lines, hosts = [], []
         for name in ("gw-1", "gw-2", "gw-none", "gw-stranger", "gw-changed"):
             key = keygen(folder / f"{name}.key")
-            agent = f"{sys.executable} -m firmware_bridge.agent --root {self.roots.get(name)} serve"
+            # The agent of this very tree, whatever else is installed.
+            python = f"env PYTHONPATH={Path(firmware_bridge.__file__).parents[1]} {sys.executable}"
+            agent = f"{python} -m firmware_bridge.agent --root {self.roots.get(name)} serve"
             forced = "/nowhere/python" if name == "gw-none" else agent
             public = key.with_suffix(".key.pub").read_text()
             if name != "gw-stranger":

@@ -15,6 +15,7 @@ from oracles import tiny_bundle
 from edge_tsad.bundle import Bundle, GoldenWindows, Listed, open_bundle, parse_bundle
 from edge_tsad.bundle.container import pack
 from edge_tsad.keys import SigningKey
+from edge_tsad.runtime.trial_report import REPORT, StreamTrial, TrialReport
 from edge_tsad.signing import KeySet, sign_keys, sign_manifest
 from edge_tsad.types import Channel, Now
 from firmware_bridge.device import Device
@@ -135,10 +136,30 @@ def bring(to: Device, made: Made, trial_s: float | None = None) -> None:
     to.install(made.transfer, trial_s)
 
 
-def serves(root: Path) -> str:
+def serves(root: Path, link: str = "active.tsad") -> str:
     """Digest of the bundle that a runtime would open now, read without any of the agent's code.
 
     Empty where there is none; a link to nothing or a damaged bundle is an error.
     """
-    link = root / "active.tsad"
-    return open_bundle(link).digest if link.is_symlink() else ""
+    slot = root / link
+    return open_bundle(slot).digest if slot.is_symlink() else ""
+
+
+def tries(root: Path) -> str:
+    """Digest of the bundle that a runtime would score beside the active one."""
+    return serves(root, "trial.tsad")
+
+
+def stand_trial(root: Path, clock: HandClock, **changes: object) -> None:
+    """What a runtime reports of the candidate now, all well but ``changes``."""
+    stream = {
+        "stream": "pump", "points": 500, "alarms": 0, "active_alarms": 0, "expected": 0.1,
+        "windows": 500, "p99_ms": 1.0, "active_p99_ms": 1.0, "between_ms": 1000.0,
+    }  # fmt: skip
+    own = {name: changes.pop(name) for name in list(changes) if name in stream}
+    values = {
+        "candidate": tries(root), "boot_id": clock.now().boot_id, "process": 1,
+        "since_s": clock.monotonic_s, "at_s": clock.monotonic_s, "memory_mb": 2.0, "problem": "",
+        "streams": (StreamTrial(**{**stream, **own}),), **changes,
+    }  # fmt: skip
+    (root / REPORT).write_bytes(TrialReport(**values).pack())

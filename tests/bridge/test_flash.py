@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 from bridge.conftest import CuttingProxy, Sshd
-from bridge.releases import FOREIGN, KEY, device, prepare, release, serves
+from bridge.releases import FOREIGN, KEY, device, prepare, release, serves, tries
 from click.testing import CliRunner, Result
 
 from edge_tsad.cli import confirm, flash, history, rollback, status
@@ -80,9 +80,12 @@ def test_flash_status_confirm_rollback_history(
     assert serves(root) == release(1).digest
 
     second = user.good(flash.command, bundles[2], "gw-1")
-    assert "tiny-1.2 is on trial; unless it is confirmed, tiny-1.1 returns in" in second
-    assert "confirm it: edge-tsad confirm gw-1" in second
-    assert serves(root) == release(2).digest
+    assert "tiny-1.2 is on trial beside tiny-1.1 for 600 s; then it takes its place" in second
+    assert (serves(root), tries(root)) == (release(1).digest, release(2).digest)
+    looked = user.good(status.command, "gw-1")
+    assert "tiny-1.1 (" in looked
+    assert "on trial beside it: tiny-1.2, for" in looked
+    assert "so far: no runtime has reported on it" in looked
     assert "tiny-1.2 is on trial; confirm it or roll it back" in user.bad(
         flash.command, bundles[3], "gw-1"
     )
