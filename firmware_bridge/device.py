@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge_tsad.bundle import Bundle, Manifest, parse_bundle
-from edge_tsad.errors import BundleError, EdgeTsadError
+from edge_tsad.errors import BundleError, EdgeTsadError, SignatureError
 from edge_tsad.runtime.clock import Clock, SystemClock
-from edge_tsad.signing import KeySet
+from edge_tsad.signing import KeySet, TrustedKeys
 from firmware_bridge.acceptance import require_fit
 from firmware_bridge.folder import Folder
 from firmware_bridge.machine import State
@@ -138,15 +138,31 @@ class Device:
         """Take a later set of trusted keys; returns the one that is held then.
 
         Raises:
-            SignatureError: it is older, or not signed by both a key held here and one of its own.
+            SignatureError: it is older, or not signed by both a key held here and one of its own,
+                or none of its keys signed the bundle that serves.
             EdgeTsadError: there is no first set yet, or the folder cannot be written to.
         """
         with self.folder.lock():
             held = self.folder.trusted()
             changed = held.update(document)
             if changed is not held:
+                self._require_signed(changed)
                 self.folder.save_keys(document)
             return changed.keys
+
+    def _require_signed(self, keys: TrustedKeys) -> None:
+        """Refuse keys under which the runtime would not open what serves."""
+        state = self.folder.load()
+        release = state.release(state.serving)
+        if release is None:
+            return
+        try:
+            self.folder.store.open(release.digest, keys)
+        except SignatureError as e:
+            raise SignatureError(
+                f"none of these keys signed {release.label}, which serves; first trust old and new "
+                "keys, flash a bundle that a new one signed, then leave the old ones out"
+            ) from e
 
     def install(self, transfer: str, trial_s: float | None = None) -> State:
         """Verify, stage and self-test the file of ``transfer``, then begin its trial.

@@ -15,6 +15,8 @@ CERTAINTY = 0.999
 """A candidate that keeps its budget passes the bound on alarms with this probability."""
 ENOUGH_WINDOWS = 20
 """Fewer say nothing of a 99 % quantile."""
+MORE_OVER = 0.05
+"""Part of the points that may be above the candidate's threshold and not above the active one's."""
 LEAST_PART = 0.5
 """Of the trial's span, which the report must cover."""
 
@@ -58,12 +60,19 @@ def breach(report: TrialReport, settings: Settings) -> str:
 def alarms(stream: StreamTrial) -> str:
     """More alarms than the active bundle had, and than its budget lets happen by chance?"""
     allowed = stream.active_alarms + by_chance(stream.expected)
-    if stream.alarms <= allowed:
-        return ""
-    return (
-        f"it raised {stream.alarms} alarms in {stream.points:,} points; the active bundle raised "
-        f"{stream.active_alarms}, and its budget allows {allowed}"
-    )
+    if stream.alarms > allowed:
+        return (
+            f"it raised {stream.alarms} alarms in {stream.points:,} points; the active bundle "
+            f"raised {stream.active_alarms}, and its budget allows {allowed}"
+        )
+    # One alarm that never ends is but one opening.
+    share = (stream.over - stream.active_over) / max(stream.points, ENOUGH_WINDOWS)
+    if share > MORE_OVER:
+        return (
+            f"{stream.over:,} of {stream.points:,} points were above its threshold, and "
+            f"{stream.active_over:,} above that of the active bundle"
+        )
+    return ""
 
 
 def latency(stream: StreamTrial, settings: Settings) -> str:

@@ -33,9 +33,9 @@ class Shadow:
         if mine != theirs:
             raise BundleError(f"its channels are {', '.join(mine)}, not {', '.join(theirs)}")
         self.pipeline = stream.pipeline()
-        self.points = self.alarms = 0
+        self.points = self.alarms = self.over = 0
         self._judged = -(2**63)
-        self._alarms_before = worker.alerts["new"]
+        self._alarms_before, self._over_before = worker.alerts["new"], worker.over
         self._windows_before = stream.backend.latency.count
         if stream.facts.timing.step_ns == worker.facts.timing.step_ns:
             self.pipeline.scorer.extend(held(worker))
@@ -67,6 +67,8 @@ class Shadow:
             points=self.points,
             alarms=self.alarms,
             active_alarms=self.worker.alerts["new"] - self._alarms_before,
+            over=self.over,
+            active_over=self.worker.over - self._over_before,
             expected=float(self.stream.facts.threshold.rate * self.points),
             windows=latency.count - self._windows_before,
             p99_ms=milliseconds(latency.quantile_s(0.99)),
@@ -93,6 +95,7 @@ class Shadow:
     def _note(self, scores: Scores, events: list[AlertEvent]) -> None:
         self.alarms += sum(event.kind == "new" for event in events)
         self.points += int(np.isfinite(scores.score).sum())
+        self.over += int((scores.score >= self.stream.facts.threshold.value).sum())
         if len(scores):
             self._judged = int(scores.index[-1])
 

@@ -25,6 +25,7 @@ class StreamTrial:
 
     ``points`` were scored by the candidate. ``alarms`` are its openings and ``active_alarms`` those
     of the active bundle meanwhile, ``expected`` how many the candidate's budget allows on average.
+    ``over`` and ``active_over`` are the points at or above either threshold.
     ``p99_ms`` is the candidate's time for a window, of ``windows`` windows, and ``between_ms`` the
     time from one window to the next (0 for data without a rate).
     """
@@ -33,6 +34,8 @@ class StreamTrial:
     points: int
     alarms: int
     active_alarms: int
+    over: int
+    active_over: int
     expected: float
     windows: int
     p99_ms: float

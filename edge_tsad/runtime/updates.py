@@ -34,7 +34,7 @@ __all__ = ["Updates"]
 log = logging.getLogger(__name__)
 
 LOOK_S = 1.0
-REPORT_S = 5.0
+REPORT_S = 2.0
 
 
 class Updates:
@@ -114,7 +114,8 @@ class SlotFollower:
         if self.switched:
             return
         if candidate != self._candidate:
-            self.close()
+            if self._candidate is not None or candidate is None:
+                self.close()
             if candidate is not None and candidate.digest != self._running:
                 self._open(candidate, now)
         for shadow in list(self._shadows.values()):

@@ -66,6 +66,7 @@ class StreamWorker:
         self.pipeline = self._new_pipeline()
         self.samples = 0
         self.points = 0
+        self.over = 0
         self.latest: Scores | None = None
         self.highest = float("nan")
         self.health: set[str] = set()
@@ -248,6 +249,7 @@ class StreamWorker:
     def _note(self, scores: Scores, events: list[AlertEvent], now: Now) -> None:
         if len(scores):
             self.points += len(scores)
+            self.over += int((scores.score >= self.facts.threshold.value).sum())
             self.reporter.scored(scores)
             self._judged = int(scores.index[-1])
             self.latest = scores

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from bridge.releases import (
     FOREIGN,
+    KEY,
     HandClock,
     Made,
     bring,
@@ -113,6 +114,7 @@ def test_what_stands_its_trial_is_committed(gateway: Device, root: Path, clock: 
 
 BREACHES = {
     "alarms": ({"alarms": 3}, "pump: it raised 3 alarms in 500 points; the active .* allows 2"),
+    "stuck": ({"alarms": 1, "over": 40}, "pump: 40 of 500 points were above its threshold, and 0"),
     "slow": ({"p99_ms": 251.0}, "pump: a window takes it 251 ms; 250 ms are allowed"),
     "memory": ({"memory_mb": 97.0}, "it took 97 MB more memory; 96 MB are allowed"),
     "failed": ({"problem": "it could not be run"}, "it could not be run"),
@@ -436,3 +438,15 @@ def test_a_lost_or_damaged_state_opens_no_door(gateway: Device, root: Path) -> N
     with pytest.raises(BundleError, match="is missing although a bundle is active"):
         bring(gateway, release(2))
     assert serves(root) == release(1).digest
+
+
+def test_keys_under_which_nothing_could_serve_are_not_taken(gateway: Device, root: Path) -> None:
+    new = SigningKey.new()
+    old, next_one = KEY.public("release"), new.public("new")
+    with pytest.raises(SignatureError, match=r"none of these keys signed tiny-1\.1, which serves"):
+        gateway.trust(sign_keys(KeySet(2, (next_one,)), KEY, new))
+    gateway.trust(sign_keys(KeySet(2, (old, next_one)), KEY, new))
+    bring(gateway, release(2, key=new))
+    gateway.confirm()
+    gateway.trust(sign_keys(KeySet(3, (next_one,)), KEY, new))
+    assert serves(root) == release(2, key=new).digest
