@@ -26,8 +26,8 @@ test: lint ## All checks and tests (at most 15 minutes with set-up)
 test-arm: setup ## Replay a bundle on emulated ARM gateways (minutes; about 1 GB in build/arm)
 	$(PYTHON) -m pytest tests/arm
 
-test-faults: setup ## Every crash point of an update, not only the seeded tenth of `make test`
-	EDGE_TSAD_ALL_FAULTS=1 $(PYTHON) -m pytest tests/bridge
+test-faults: setup ## Every fault at every step of an update, not only the seeded tenth
+	EDGE_TSAD_ALL_FAULTS=1 $(PYTHON) -m pytest tests/bridge/test_faults.py tests/bridge/test_crashes.py
 
 demo: setup ## Train, export, run and alert on real data; results in build/demo
 	.venv/bin/edge-tsad demo --out build/demo

@@ -180,6 +180,9 @@ class Device:
                 self.folder.incoming.discard(transfer)
                 return state
             if not self.folder.incoming.offset(transfer):
+                last = state.history[-1] if state.history else None
+                if last and (last.transfer, last.event) == (transfer, "refused"):
+                    raise BundleError(last.reason)  # the first answer was lost with its line
                 raise BundleError("the bundle has not arrived; send it first")
             state = self._move(state, state.received(transfer, self.clock.now()))
             with self._refusing(transfer):

@@ -78,9 +78,12 @@ class Folder:
         """
         self.prepare()
         try:
-            handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            handle = os.open(self.root / "lock", os.O_RDONLY | os.O_CREAT, 0o600)
         except OSError as e:
             raise ConfigError(f"{self.root}: cannot be written to: {reason(e)}") from e
+        if os.statvfs(handle).f_flag & os.ST_RDONLY:
+            os.close(handle)
+            raise ConfigError(f"{self.root}: cannot be written to: read-only file system")
         try:
             end_s = time.monotonic() + wait_s
             while True:

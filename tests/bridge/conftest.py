@@ -21,6 +21,35 @@ import firmware_bridge
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
 
+FAULTS = pytest.StashKey[dict[tuple[str, str], list[str]]]()
+
+
+@pytest.fixture
+def fault_table(request: pytest.FixtureRequest) -> dict[tuple[str, str], list[str]]:
+    """What served after each pair of step and fault, or FAILED; printed below the results."""
+    return request.config.stash.setdefault(FAULTS, {})
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    table = config.stash.get(FAULTS, {})
+    if not table:
+        return
+    faults = list(dict.fromkeys(fault for _, fault in table))
+    terminalreporter.section("cases in which one valid bundle served and was told of / all cases")
+    for number, fault in enumerate(faults, 1):
+        terminalreporter.line(f"({number}) {fault}")
+    terminalreporter.line(" " * 26 + "".join(f"{f'({n + 1})':>7}" for n in range(len(faults))))
+    for step in dict.fromkeys(step for step, _ in table):
+        cells = (table.get((step, fault), []) for fault in faults)
+        row = (f"{sum(s != 'FAILED' for s in seen)}/{len(seen)}" if seen else "" for seen in cells)
+        terminalreporter.line(f"{step:26}" + "".join(f"{cell:>7}" for cell in row))
+    cases = [served for seen in table.values() for served in seen]
+    good = sum(served != "FAILED" for served in cases)
+    terminalreporter.line(f"{good} of {len(cases)} cases; {len(faults)} faults")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
