@@ -329,8 +329,10 @@ def test_what_was_announced_is_what_must_arrive(gateway: Device) -> None:
     assert gateway.offset(made.transfer, len(made.data)) == 0, "it must be sent again"
     with pytest.raises(BundleError, match="has 0 bytes and not 5"):
         gateway.receive(made.transfer, 5, b"x")
+    with pytest.raises(BundleError, match="altered on its way"):
+        gateway.install(made.transfer)  # as if the first answer had been lost
     with pytest.raises(BundleError, match="has not arrived"):
-        gateway.install(made.transfer)
+        gateway.install(release(3).transfer)
     with pytest.raises(BundleError, match="no SHA-256"):
         gateway.offset("../../etc/passwd", 5)
 
