@@ -44,7 +44,7 @@ from firmware_bridge.report import HistoryReport, StatusReport
 
 __all__ = ["DEFAULT_ROOT", "Agent", "main"]
 
-DEFAULT_ROOT = "/var/lib/edge-tsad/update"
+DEFAULT_ROOT = "/var/lib/edge-tsad-agent"
 
 
 class Agent:
@@ -168,7 +168,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m firmware_bridge.agent",
         description="The gateway's end of `edge-tsad flash`.",
-        epilog="example: python -m firmware_bridge.agent --root /var/lib/edge-tsad/update status",
+        epilog="example: python -m firmware_bridge.agent --root /var/lib/edge-tsad-agent status",
     )
     top.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of the agent")
     commands = top.add_subparsers(dest="command", required=True)

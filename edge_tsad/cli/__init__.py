@@ -48,6 +48,7 @@ COMMANDS = {
     "run": CommandEntry("edge_tsad.cli.run:command", "Score live streams and send alerts to MQTT."),
     "alerts": CommandEntry("edge_tsad.cli.alerts:command", "Subscribe to alerts and print them."),
     "labels": CommandEntry("edge_tsad.cli.labels:command", "Print what people said of alerts."),
+    "provision": CommandEntry("edge_tsad.cli.provision:command", "Set up gateways over SSH."),
     "flash": CommandEntry("edge_tsad.cli.flash:command", "Bring a bundle to gateways or a stick."),
     "status": CommandEntry("edge_tsad.cli.status:command", "Show which bundle gateways serve."),
     "confirm": CommandEntry("edge_tsad.cli.confirm:command", "Let a bundle on trial stay."),

@@ -202,6 +202,7 @@ class SlotFollower:
         part = self._report_path.with_name(f".{self._report_path.name}")
         try:
             part.write_bytes(report.pack())
+            part.chmod(0o644)  # whatever the umask: the agent is another user
             part.replace(self._report_path)
         except OSError as e:
             log.warning("%s: the report on the candidate could not be written: %s", part, e)

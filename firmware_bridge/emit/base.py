@@ -10,7 +10,7 @@ from edge_tsad.errors import ConfigError, SignatureError
 
 __all__ = ["DEFAULT_INBOX", "Artefact", "Signer", "require_word"]
 
-DEFAULT_INBOX = "/var/lib/edge-tsad/inbox"
+DEFAULT_INBOX = "/var/lib/edge-tsad-agent/inbox"
 WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,99}")
 FOLDER = re.compile(r"(/[A-Za-z0-9._+-]+)+")
 

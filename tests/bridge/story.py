@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import tempfile
@@ -34,7 +35,8 @@ def story(gateway: Device | ByLines, clock: HandClock) -> Iterator[str]:
     bring(gateway, release(3), trial_s=30)
     yield second
     clock.monotonic_s += 31
-    stand_trial(gateway.folder.root, clock, since_s=clock.monotonic_s - 31)
+    with contextlib.suppress(OSError):  # a runtime that cannot write its report runs on
+        stand_trial(gateway.folder.root, clock, since_s=clock.monotonic_s - 31)
     gateway.recover()
     yield third
     gateway.rollback()
