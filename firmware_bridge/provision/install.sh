@@ -1,6 +1,6 @@
 #!/bin/sh
 # Run as root in the folder of what was carried along; every step may be repeated.
-# PREFIX, MARK, CARRY, SEES_SYSTEM, APT, LEFT_OUT, MEMORY_MAX, START come from settings.sh.
+# PREFIX, MARK, CARRY, SEES_SYSTEM, APT, MEMORY_MAX, START come from settings.sh.
 set -eu
 cd "$(dirname "$0")"
 . ./settings.sh

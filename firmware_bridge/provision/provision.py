@@ -93,7 +93,7 @@ def gather(plan: Plan, gift: Gift, folder: Path) -> None:
 def send(transport: SshTransport, folder: Path, probe: Probe, gift: Gift) -> str:
     """Unpack it there, run the script and clean up, all in one session; returns what it said."""
     become = "sudo -n " if probe.root == "sudo" else ""
-    where = f"{gift.prefix}/var/tmp"  # mktemp below makes a folder of its own there
+    where = f"{gift.prefix}/var/tmp"  # noqa: S108 - mktemp makes a folder of its own in it
     steps = (
         f"umask 022; mkdir -p {shlex.quote(where)}; "
         f"d=$(mktemp -d {shlex.quote(where)}/edge-tsad.XXXXXX) || exit 1; "

@@ -50,6 +50,9 @@ def pytest_terminal_summary(
     terminalreporter.line(f"{good} of {len(cases)} cases; {len(faults)} faults")
 
 
+NAMES = ("gw-1", "gw-2", "gw-bare", "gw-none", "gw-stranger", "gw-changed")
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -66,7 +69,8 @@ class Sshd:
     """Gateways ``gw-1`` and ``gw-2`` behind one sshd; ``config`` is what a user's ssh reads.
 
     Each gateway has a key pair whose forced command is its agent, so it sees nothing but its own
-    folder. ``gw-none`` has no agent, ``gw-stranger`` no key, ``gw-changed`` another host key.
+    folder. ``gw-bare`` gives a shell, ``gw-none`` has no agent, ``gw-stranger`` no key,
+    ``gw-changed`` another host key.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,20 +78,22 @@ class Sshd:
         self.roots = {name: prepare(folder / name / "root") for name in ("gw-1", "gw-2")}
         host = keygen(folder / "host_key")
         lines, hosts = [], []
-        for name in ("gw-1", "gw-2", "gw-none", "gw-stranger", "gw-changed"):
+        for name in NAMES:
             key = keygen(folder / f"{name}.key")
             # The agent of this very tree, whatever else is installed.
             python = f"env PYTHONPATH={Path(firmware_bridge.__file__).parents[1]} {sys.executable}"
             agent = f"{python} -m firmware_bridge.agent --root {self.roots.get(name)} serve"
             forced = "/nowhere/python" if name == "gw-none" else agent
             public = key.with_suffix(".key.pub").read_text()
-            if name != "gw-stranger":
+            if name == "gw-bare":
+                lines.append(f"restrict {public}")
+            elif name != "gw-stranger":
                 lines.append(f'restrict,command="{forced}" {public}')
             hosts.append(f"Host {name}\n  IdentityFile {key}\n  HostKeyAlias {name}\n")
         (folder / "authorized_keys").write_text("".join(lines))
         public = " ".join(host.with_suffix(".pub").read_text().split()[:2])
         other = " ".join(keygen(folder / "other").with_suffix(".pub").read_text().split()[:2])
-        known = [f"{n} {public}\n" for n in ("gw-1", "gw-2", "gw-none", "gw-stranger")]
+        known = [f"{n} {public}\n" for n in NAMES if n != "gw-changed"]
         (folder / "known_hosts").write_text("".join(known) + f"gw-changed {other}\n")
         (folder / "sshd_config").write_text(
             f"ListenAddress 127.0.0.1:{self.port}\nHostKey {host}\nPidFile none\nUsePAM no\n"
