@@ -174,7 +174,6 @@ def flash(
         table = connection.insist("install", transfer=payload.transfer, trial_s=order.trial_s)
         status = StatusReport.read(table, transport.name)
         if order.confirm and status.phase == "trial":
-            connection.close()  # over a new line: the gateway can still be reached
             table = connection.insist("confirm", digest=payload.bundle.digest)
             status = StatusReport.read(table, transport.name)
         return outcome(transport.name, payload, status)
