@@ -21,21 +21,26 @@ from edge_tsad import __version__
 from edge_tsad.decode import Json, decode, encode
 from edge_tsad.errors import BundleError, EdgeTsadError
 from firmware_bridge.device import Device
+from firmware_bridge.harvest import Harvest
 from firmware_bridge.inbox import Inbox
 from firmware_bridge.protocol import (
     LINE_BYTES,
     PROTOCOL,
     REQUESTS,
+    Alerts,
     Check,
     Confirm,
+    Files,
     History,
     Install,
     Offset,
+    Read,
     Receive,
     Rollback,
     Status,
     Trust,
     error_reply,
+    pack_bytes,
     pack_line,
     read_line,
     unpack_bytes,
@@ -44,6 +49,7 @@ from firmware_bridge.report import HistoryReport, StatusReport
 
 __all__ = ["DEFAULT_ROOT", "Agent", "main"]
 
+NUMBERS = {"size": int, "limit": int, "offset": int, "after": int, "trial_s": float}
 DEFAULT_ROOT = "/var/lib/edge-tsad-agent"
 
 
@@ -62,6 +68,9 @@ class Agent:
             Rollback: lambda r: self._after(device.rollback, r.to),
             Status: lambda _: self.status(),
             History: self._history,
+            Files: lambda _: {"files": self._harvest.files()},
+            Read: lambda r: {"data": pack_bytes(self._harvest.read(r.path, r.offset))},
+            Alerts: lambda r: {"alerts": self._harvest.alerts(r.after)},
         }
 
     def answer(self, table: dict[str, Any]) -> Json:
@@ -105,6 +114,10 @@ class Agent:
             problem=problem,
         )
         return encode(report)
+
+    @property
+    def _harvest(self) -> Harvest:
+        return Harvest(Path(self.device.folder.settings().data))
 
     def _after(self, act: Callable[..., object], *arguments: object) -> Json:
         """Do something; the status then."""
@@ -184,7 +197,7 @@ def parser() -> argparse.ArgumentParser:
             if kind is Receive and field.name != "transfer":
                 continue  # offset and data come in lines
             option = f"--{field.name.replace('_', '-')}"
-            number = {"size": int, "limit": int, "trial_s": float}.get(field.name, str)
+            number = NUMBERS.get(field.name, str)
             needed = field.default is dataclasses.MISSING
             command.add_argument(option, type=number, required=needed, default=argparse.SUPPRESS)
     return top

@@ -31,6 +31,7 @@ class Settings:
     of the bundle that is active. ``trial_s`` is how long a candidate is scored beside the active
     bundle, ``trial_memory_mb`` how much memory it may add and ``trial_load`` the part of the time
     between two windows that it may take for one. ``reserve_mb`` is what an update leaves free,
+    ``data`` is the runtime's data folder, from which history and alerts may be fetched.
     ``keep`` how many committed bundles are kept, ``inbox`` the folders of cards and sticks that are
     looked into every ``scan_s`` seconds.
     """
@@ -45,6 +46,7 @@ class Settings:
     keep: int = 3
     inbox: tuple[str, ...] = ()
     scan_s: float = 5.0
+    data: str = "/var/lib/edge-tsad"
 
     def __post_init__(self) -> None:
         for label in ("trial_s", "trial_memory_mb", "trial_load", "max_mb", "scan_s"):

@@ -54,6 +54,7 @@ COMMANDS = {
     "confirm": CommandEntry("edge_tsad.cli.confirm:command", "Let a bundle on trial stay."),
     "rollback": CommandEntry("edge_tsad.cli.rollback:command", "Return to an earlier bundle."),
     "history": CommandEntry("edge_tsad.cli.history:command", "Show what updates did and why."),
+    "fetch": CommandEntry("edge_tsad.cli.fetch:command", "Bring home what gateways recorded."),
     "emit": CommandEntry("edge_tsad.cli.emit:command", "Wrap a bundle for RAUC, Mender, SWUpdate."),
     "demo": CommandEntry("edge_tsad.cli.demo:command", "The whole job once, on real data."),
 }
