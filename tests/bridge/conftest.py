@@ -73,15 +73,16 @@ class Sshd:
     ``gw-changed`` another host key.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: str = "") -> None:
         self.folder, self.port = folder, free_port()
+        # The agent of this very tree, whatever else is installed.
+        tree = f"PYTHONPATH={Path(firmware_bridge.__file__).parents[1]}"
+        python = python or f"env {tree} {sys.executable}"
         self.roots = {name: prepare(folder / name / "root") for name in ("gw-1", "gw-2")}
         host = keygen(folder / "host_key")
         lines, hosts = [], []
         for name in NAMES:
             key = keygen(folder / f"{name}.key")
-            # The agent of this very tree, whatever else is installed.
-            python = f"env PYTHONPATH={Path(firmware_bridge.__file__).parents[1]} {sys.executable}"
             agent = f"{python} -m firmware_bridge.agent --root {self.roots.get(name)} serve"
             forced = "/nowhere/python" if name == "gw-none" else agent
             public = key.with_suffix(".key.pub").read_text()
