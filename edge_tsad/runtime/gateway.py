@@ -87,7 +87,7 @@ class Gateway:
             Feed(number, worker.facts.stream, worker.stream.source, self.arrivals)
             for number, worker in enumerate(self.workers)
         ]
-        self.updates = Updates(config, self.workers, self.sink, self._topics)
+        self.updates = Updates(config, choices, self.workers, self.sink, self._topics)
         self.delivery = Delivery(self.outbox, self.sink, self._topics.alert)
         self.reception = Reception(config, self.workers, self.outbox, self.delivery, self.sink)
         self.errors: list[str] = []

@@ -16,6 +16,7 @@ from edge_tsad.config import GatewayConfig
 from edge_tsad.errors import BundleError, EdgeTsadError
 from edge_tsad.files import read_limited
 from edge_tsad.runtime import payload
+from edge_tsad.runtime.choices import Choices
 from edge_tsad.runtime.notice import read_notice
 from edge_tsad.runtime.opening import StreamOpener
 from edge_tsad.runtime.shadow import Shadow
@@ -41,14 +42,26 @@ class Updates:
     """All slots of a gateway; everything is called by its thread."""
 
     def __init__(
-        self, config: GatewayConfig, workers: Sequence[StreamWorker], sink: Sink, topics: Topics
+        self,
+        config: GatewayConfig,
+        choices: Choices,
+        workers: Sequence[StreamWorker],
+        sink: Sink,
+        topics: Topics,
     ) -> None:
         by_slot: dict[Path, list[int]] = {}
         for number, stream in enumerate(config.streams):
             if look(Path(stream.bundle)) is not None:
                 by_slot.setdefault(Path(stream.bundle), []).append(number)
         self._slots = [
-            SlotFollower(path, config, {n: workers[n] for n in numbers}, sink, topics)
+            SlotFollower(
+                path,
+                {n: workers[n] for n in numbers},
+                config=config,
+                choices=choices,
+                sink=sink,
+                topics=topics,
+            )
             for path, numbers in by_slot.items()
         ]
         self._look_at_s = 0.0
@@ -86,12 +99,15 @@ class SlotFollower:
     def __init__(
         self,
         path: Path,
-        config: GatewayConfig,
         workers: dict[int, StreamWorker],
+        *,
+        config: GatewayConfig,
+        choices: Choices,
         sink: Sink,
         topics: Topics,
     ) -> None:
         self.path, self.config, self.workers = path, config, workers
+        self._choices = choices
         self._sink, self._topics = sink, topics
         self._report_path = path.parent / REPORT
         self.switched = False
@@ -156,13 +172,14 @@ class SlotFollower:
             dataclasses.replace(stream, bundle=trial) if number in self.workers else stream
             for number, stream in enumerate(self.config.streams)
         )
-        opener = StreamOpener(dataclasses.replace(self.config, streams=streams))
+        opener = StreamOpener(dataclasses.replace(self.config, streams=streams), self._choices)
         try:
             for number, worker in self.workers.items():
                 self._shadows[number] = Shadow(opener.open(streams[number]), worker)
         except EdgeTsadError as e:
             self._fail(e)
         else:
+            self._choices.save()  # the next run must serve the very file that was tried
             log.info("%s: a candidate is scored beside the active bundle", self.path)
 
     def _crashed(self, candidate: Seen, now: Now) -> str:
