@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import edge_tsad
 from edge_tsad.errors import TransportError
 from firmware_bridge.protocol import printable
 from firmware_bridge.provision import carry
@@ -20,6 +21,7 @@ from firmware_bridge.transports.ssh import SshTransport
 __all__ = ["Gift", "provision"]
 
 HERE = Path(__file__).parent
+SERVICE = Path(edge_tsad.__file__).parent / "service" / "edge-tsad.service"
 LIMIT_S = 1800
 
 
@@ -71,6 +73,8 @@ def gather(plan: Plan, gift: Gift, folder: Path) -> None:
     if plan.carry:
         carry.wheels(plan.machine, folder / "wheels")
     shutil.copytree(HERE.parent / "units", folder / "units")
+    if SERVICE.exists():  # the runtime's own unit, where the program brings one
+        shutil.copy(SERVICE, folder / "units")
     shutil.copy(HERE / "install.sh", folder)
     for given, name in ((gift.config, "gateway.toml"), (gift.keys, "trusted.json")):
         if given is not None:
