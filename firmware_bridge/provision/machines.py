@@ -38,7 +38,8 @@ def tags(processor: str, glibc: int) -> tuple[str, ...]:
     return (*newest, f"manylinux2014_{processor}", f"linux_{processor}")
 
 
-NO_NUMPY_WHEEL = ("numpy",)
+# None for 32-bit ARM; cryptography needs the backend of cffi, which Debian has too.
+NO_WHEEL = ("numpy", "psutil", "cffi", "pycparser")
 
 MACHINES = {
     ("bookworm", "arm64"): Machine(
@@ -53,8 +54,8 @@ MACHINES = {
         "tflite-runtime",
         "tflite",
         tags("armv7l", 36),
-        ("python3-numpy",),
-        ("numpy", "psutil"),
+        ("python3-numpy", "python3-cffi-backend"),
+        NO_WHEEL,
     ),
     ("trixie", "armhf"): Machine(
         "32-bit trixie",
@@ -62,8 +63,8 @@ MACHINES = {
         "onnxruntime (Debian's)",
         "ort",
         tags("armv7l", 41),
-        ("python3-numpy", "python3-onnxruntime"),
-        ("numpy", "psutil", "onnxruntime", "flatbuffers", "packaging", "protobuf"),
+        ("python3-numpy", "python3-cffi-backend", "python3-onnxruntime"),
+        (*NO_WHEEL, "onnxruntime", "flatbuffers", "packaging", "protobuf"),
     ),
     ("bookworm", "amd64"): Machine(
         "PC with bookworm", "3.11", "ai-edge-litert", "litert", tags("x86_64", 36)

@@ -182,7 +182,7 @@ def test_commands_for_a_shell(
     monkeypatch.setattr(module.sys, "stdin", io.TextIOWrapper(io.BytesIO(line)))
     assert main([*words, "receive", "--transfer", made.transfer]) == 0
     assert json.loads(capsys.readouterr().out) == {"ok": {"offset": len(made.data)}}
-    monkeypatch.setattr("firmware_bridge.selftest.LIMIT_S", 0.001)
+    monkeypatch.setattr("edge_tsad.runtime.apart.LIMIT_S", 0.001)
     assert main([*words, "install", "--transfer", made.transfer]) == 2
     assert "self-test did not end within" in capsys.readouterr().err
 

@@ -38,11 +38,12 @@ def plan(wishes: Wishes | None = None, **changes: str) -> Plan:
     return make_plan(probe(**changes), wishes or Wishes("0.1.0+abc", True, True), NOW)
 
 
+NUMPY = ("python3-numpy", "python3-cffi-backend")
 FOUR = [
     ("bookworm", "arm64", "3.11", "ai-edge-litert", ()),
     ("trixie", "arm64", "3.13", "ai-edge-litert", ()),
-    ("bookworm", "armhf", "3.11", "tflite-runtime", ("python3-numpy",)),
-    ("trixie", "armhf", "3.13", "onnxruntime (Debian's)", ("python3-numpy", "python3-onnxruntime")),
+    ("bookworm", "armhf", "3.11", "tflite-runtime", NUMPY),
+    ("trixie", "armhf", "3.13", "onnxruntime (Debian's)", (*NUMPY, "python3-onnxruntime")),
 ]
 
 
@@ -118,6 +119,16 @@ def test_what_is_asked_of_pip_is_pinned_and_can_be_had(
     assert {"click", "cryptography", "paho-mqtt", "pip"} <= names
     assert ("numpy" in names) == (not machine.sees_system), "numpy has no wheel for 32 bits"
     assert machine.runtime.startswith("onnx") or machine.runtime in names
+
+
+@pytest.mark.environment
+@pytest.mark.parametrize("key", [key for key in MACHINES if key[1] == "armhf"])
+def test_wheels_for_32_bits_can_really_be_had(key: tuple[str, str], tmp_path: Path) -> None:
+    carry.wheels(MACHINES[key], tmp_path)
+    found = {wheel.name.partition("-")[0] for wheel in tmp_path.glob("*.whl")}
+    assert {"click", "cryptography", "paho_mqtt", "pip"} <= found
+    assert ("tflite_runtime" in found) == (key[0] == "bookworm")
+    assert not found & {"numpy", "cffi"}
 
 
 @pytest.fixture
