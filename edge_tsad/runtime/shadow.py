@@ -35,7 +35,7 @@ class Shadow:
         self.pipeline = stream.pipeline()
         self.points = self.alarms = self.over = 0
         self._judged = -(2**63)
-        self._alarms_before, self._over_before = worker.alerts["new"], worker.over
+        self._alarms_before, self._over_before = worker.announcer.counts["new"], worker.over
         self._windows_before = stream.backend.latency.count
         if stream.facts.timing.step_ns == worker.facts.timing.step_ns:
             self.pipeline.scorer.extend(held(worker))
@@ -66,7 +66,7 @@ class Shadow:
             stream=self.stream.facts.stream,
             points=self.points,
             alarms=self.alarms,
-            active_alarms=self.worker.alerts["new"] - self._alarms_before,
+            active_alarms=self.worker.announcer.counts["new"] - self._alarms_before,
             over=self.over,
             active_over=self.worker.over - self._over_before,
             expected=float(self.stream.facts.threshold.rate * self.points),
