@@ -93,12 +93,13 @@ def test_the_file_is_whole() -> None:
 def test_every_topic_of_the_code_is_a_channel_and_none_is_missing() -> None:
     topics = Topics("plant", "gw")
     made = [topics.status, topics.probe, topics.state("s"), topics.alert("s"), topics.score("s")]
+    made += [topics.update("s")]
     made += [topics.alert("s/health"), topics.response("ack"), "homeassistant/status"]
     made += [*(topics.command(name) for name in REQUESTS), "homeassistant/device/x/config"]
     assert sorted(map(channel_of, made)) == sorted(CHANNELS)
     methods = {name for name in vars(Topics) if not name.startswith("_")}
     assert methods == {
-        "site", "device", "status", "state", "alert", "score", "command", "response", "probe",
+        "site", "device", "status", "state", "update", "alert", "score", "command", "response", "probe",
     }  # fmt: skip
     for where in (alert_filter(), response_filter("replay")):
         assert channels_of(where.replace("+", "x").replace("#", "x"))
