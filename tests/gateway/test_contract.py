@@ -99,7 +99,8 @@ def test_every_topic_of_the_code_is_a_channel_and_none_is_missing() -> None:
     assert sorted(map(channel_of, made)) == sorted(CHANNELS)
     methods = {name for name in vars(Topics) if not name.startswith("_")}
     assert methods == {
-        "site", "device", "status", "state", "update", "alert", "score", "command", "response", "probe",
+        "site", "device", "status", "state", "update", "alert", "score", "command", "response",
+        "probe",
     }  # fmt: skip
     for where in (alert_filter(), response_filter("replay")):
         assert channels_of(where.replace("+", "x").replace("#", "x"))
