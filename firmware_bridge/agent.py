@@ -21,21 +21,26 @@ from edge_tsad import __version__
 from edge_tsad.decode import Json, decode, encode
 from edge_tsad.errors import BundleError, EdgeTsadError
 from firmware_bridge.device import Device
+from firmware_bridge.harvest import Harvest
 from firmware_bridge.inbox import Inbox
 from firmware_bridge.protocol import (
     LINE_BYTES,
     PROTOCOL,
     REQUESTS,
+    Alerts,
     Check,
     Confirm,
+    Files,
     History,
     Install,
     Offset,
+    Read,
     Receive,
     Rollback,
     Status,
     Trust,
     error_reply,
+    pack_bytes,
     pack_line,
     read_line,
     unpack_bytes,
@@ -44,7 +49,8 @@ from firmware_bridge.report import HistoryReport, StatusReport
 
 __all__ = ["DEFAULT_ROOT", "Agent", "main"]
 
-DEFAULT_ROOT = "/var/lib/edge-tsad/update"
+NUMBERS = {"size": int, "limit": int, "offset": int, "after": int, "trial_s": float}
+DEFAULT_ROOT = "/var/lib/edge-tsad-agent"
 
 
 class Agent:
@@ -62,6 +68,9 @@ class Agent:
             Rollback: lambda r: self._after(device.rollback, r.to),
             Status: lambda _: self.status(),
             History: self._history,
+            Files: lambda _: {"files": self._harvest.files()},
+            Read: lambda r: {"data": pack_bytes(self._harvest.read(r.path, r.offset))},
+            Alerts: lambda r: {"alerts": self._harvest.alerts(r.after)},
         }
 
     def answer(self, table: dict[str, Any]) -> Json:
@@ -91,18 +100,24 @@ class Agent:
         """Which bundle serves, as found in the slot, and what the agent is about."""
         state, slot, problem = self.device.look()
         now = self.device.clock.now()
+        verdict = self.device.verdict(state)
         report = StatusReport(
             version=__version__,
             phase=state.phase,
             active=state.release(slot),
+            candidate=state.release(state.trying),
             trial_remaining_s=state.trial.left_s(now) if state.trial else None,
-            returns_to=state.release(state.current) if state.trial else None,
+            so_far="; ".join(part for part in (verdict.finding, verdict.missing) if part),
             previous=tuple(r for r in state.committed if r.digest != slot and state.allows(r)),
             floor=state.floor,
             last=state.history[-1] if state.history else None,
             problem=problem,
         )
         return encode(report)
+
+    @property
+    def _harvest(self) -> Harvest:
+        return Harvest(Path(self.device.folder.settings().data))
 
     def _after(self, act: Callable[..., object], *arguments: object) -> Json:
         """Do something; the status then."""
@@ -166,7 +181,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m firmware_bridge.agent",
         description="The gateway's end of `edge-tsad flash`.",
-        epilog="example: python -m firmware_bridge.agent --root /var/lib/edge-tsad/update status",
+        epilog="example: python -m firmware_bridge.agent --root /var/lib/edge-tsad-agent status",
     )
     top.add_argument("--root", type=Path, default=Path(DEFAULT_ROOT), help="folder of the agent")
     commands = top.add_subparsers(dest="command", required=True)
@@ -182,7 +197,7 @@ def parser() -> argparse.ArgumentParser:
             if kind is Receive and field.name != "transfer":
                 continue  # offset and data come in lines
             option = f"--{field.name.replace('_', '-')}"
-            number = {"size": int, "limit": int, "trial_s": float}.get(field.name, str)
+            number = NUMBERS.get(field.name, str)
             needed = field.default is dataclasses.MISSING
             command.add_argument(option, type=number, required=needed, default=argparse.SUPPRESS)
     return top

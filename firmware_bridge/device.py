@@ -1,8 +1,8 @@
 """A gateway's side of an update: the one place where states, slot and store change together.
 
-Order of every transition: the state is written, then the slot follows it. A candidate is thus never
-served without a deadline on disk; and when the old bundle must return and the state cannot be
-written (a full disk), the slot returns all the same, which the next recovery understands.
+Order of every transition: the state is written, then the slots follow it. A candidate is thus never
+tried without a deadline on disk; and when its trial must end and the state cannot be written (a
+full disk), its slot is emptied all the same, which the next recovery understands.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edge_tsad.bundle import Bundle, Manifest, parse_bundle
-from edge_tsad.errors import BundleError, EdgeTsadError
+from edge_tsad.errors import BundleError, EdgeTsadError, SignatureError
 from edge_tsad.runtime.clock import Clock, SystemClock
-from edge_tsad.signing import KeySet
+from edge_tsad.signing import KeySet, TrustedKeys
 from firmware_bridge.acceptance import require_fit
 from firmware_bridge.folder import Folder
 from firmware_bridge.machine import State
@@ -25,6 +25,7 @@ from firmware_bridge.recovery import recover
 from firmware_bridge.selftest import run_self_test
 from firmware_bridge.settings import Settings
 from firmware_bridge.store import require_transfer
+from firmware_bridge.verdict import Verdict, judge
 
 __all__ = ["Device", "Tester"]
 
@@ -82,7 +83,19 @@ class Device:
             problem = "the file of the active bundle is damaged, and no other can take its place"
         elif slot != state.serving and not problem:
             problem = "the active slot does not hold what the state says"
+        elif self.folder.trial_slot.read() != state.trying and not problem:
+            problem = "the trial slot does not hold what the state says"
         return state, slot, problem
+
+    def verdict(self, state: State) -> Verdict:
+        """What the trial of ``state`` has shown so far; nothing where there is none.
+
+        Raises:
+            ConfigError: the settings are wrong.
+        """
+        if state.trial is None:
+            return Verdict()
+        return judge(self.folder.report(state.trying), state.trial, self.folder.settings())
 
     def offset(self, transfer: str, size: int) -> int:
         """Where to go on with a file of ``size`` bytes.
@@ -125,15 +138,31 @@ class Device:
         """Take a later set of trusted keys; returns the one that is held then.
 
         Raises:
-            SignatureError: it is older, or not signed by both a key held here and one of its own.
+            SignatureError: it is older, or not signed by both a key held here and one of its own,
+                or none of its keys signed the bundle that serves.
             EdgeTsadError: there is no first set yet, or the folder cannot be written to.
         """
         with self.folder.lock():
             held = self.folder.trusted()
             changed = held.update(document)
             if changed is not held:
+                self._require_signed(changed)
                 self.folder.save_keys(document)
             return changed.keys
+
+    def _require_signed(self, keys: TrustedKeys) -> None:
+        """Refuse keys under which the runtime would not open what serves."""
+        state = self.folder.load()
+        release = state.release(state.serving)
+        if release is None:
+            return
+        try:
+            self.folder.store.open(release.digest, keys)
+        except SignatureError as e:
+            raise SignatureError(
+                f"none of these keys signed {release.label}, which serves; first trust old and new "
+                "keys, flash a bundle that a new one signed, then leave the old ones out"
+            ) from e
 
     def install(self, transfer: str, trial_s: float | None = None) -> State:
         """Verify, stage and self-test the file of ``transfer``, then begin its trial.
@@ -146,11 +175,14 @@ class Device:
         require_transfer(transfer)
         with self.folder.lock():
             state = self._recover()
-            serving = state.release(state.serving)
-            if serving and serving.transfer == transfer:
+            there = (state.release(state.serving), state.release(state.trying))
+            if any(release and release.transfer == transfer for release in there):
                 self.folder.incoming.discard(transfer)
                 return state
             if not self.folder.incoming.offset(transfer):
+                last = state.history[-1] if state.history else None
+                if last and (last.transfer, last.event) == (transfer, "refused"):
+                    raise BundleError(last.reason)  # the first answer was lost with its line
                 raise BundleError("the bundle has not arrived; send it first")
             state = self._move(state, state.received(transfer, self.clock.now()))
             with self._refusing(transfer):
@@ -166,7 +198,7 @@ class Device:
             state = self._recover()
             if digest and state.phase != "trial" and state.current == digest:
                 return state
-            if digest and state.serving != digest:
+            if digest and state.trying != digest:
                 release = state.release(state.serving)
                 there = release.label if release else "no bundle"
                 last = f" ({state.history[-1].reason})" if state.history else ""
@@ -242,10 +274,19 @@ class Device:
     def _recover(self) -> State:
         """As :meth:`recover`, for who holds the lock."""
         folder = self.folder
-        state, slot = folder.load(), folder.slot.read()
-        found = recover(state, slot, folder.store.sound, self.clock.now())
-        if found is not state or slot != found.serving:
-            found = self._move(state, found)
+        state = folder.load()
+        # Mistakes in the settings must not hide what serves.
+        settings = folder.settings() if state.trial else Settings()
+
+        found = recover(
+            state,
+            trying=folder.trial_slot.read(),
+            sound=folder.store.sound,
+            judge=lambda: self.verdict(state),
+            now=self.clock.now(),
+            keep=settings.keep,
+        )
+        self._move(state, found)
         folder.sweep(found)
         return found
 
@@ -256,10 +297,9 @@ class Device:
                 self.folder.save(new)
         except EdgeTsadError:
             if old.phase == "trial" and new.serving == old.current:
-                self.folder.slot.switch(new.serving)  # the safe side, whatever else fails
+                self.folder.trial_slot.switch("")  # the safe side, whatever else fails
             raise
-        if self.folder.slot.read() != new.serving:
-            self.folder.slot.switch(new.serving)
+        self.folder.follow(new)
         return new
 
 

@@ -174,7 +174,6 @@ def flash(
         table = connection.insist("install", transfer=payload.transfer, trial_s=order.trial_s)
         status = StatusReport.read(table, transport.name)
         if order.confirm and status.phase == "trial":
-            connection.close()  # over a new line: the gateway can still be reached
             table = connection.insist("confirm", digest=payload.bundle.digest)
             status = StatusReport.read(table, transport.name)
         return outcome(transport.name, payload, status)
@@ -199,17 +198,19 @@ def dry_run(connection: Connection, payload: Payload) -> Result:
 
 def outcome(gateway: str, payload: Payload, status: StatusReport) -> Result:
     """What came of it, by what the gateway says that it serves."""
-    active, last = status.active, status.last
+    active, candidate, last = status.active, status.candidate, status.last
+    if candidate is not None and candidate.digest == payload.bundle.digest:
+        beside = active.label if active else "no bundle"
+        text = (
+            f"{payload.label} is on trial beside {beside} for {status.trial_remaining_s or 0:.0f} "
+            "s; then it takes its place, unless it fails"
+        )
+        return Result(gateway, text, True, status)
     if active is None or active.digest != payload.bundle.digest:
         reason = last.reason if last else status.problem
         return Result(gateway, f"{payload.label} is not active: {reason}", False, status)
     if status.problem:
         return Result(gateway, f"{payload.label} is active, but {status.problem}", False, status)
-    if status.phase == "trial":
-        back = f"{status.returns_to.label} returns" if status.returns_to else "it goes"
-        left_s = status.trial_remaining_s or 0.0
-        text = f"{payload.label} is on trial; unless it is confirmed, {back} in {left_s:.0f} s"
-        return Result(gateway, text, True, status)
     return Result(gateway, f"{payload.label} is active and committed", True, status)
 
 

@@ -6,6 +6,8 @@
     agent.toml     settings (optional)
     state.json     phase, floor, committed bundles, history: one atomic write for each transition
     active.tsad    link into store/: the slot, which the runtime opens
+    trial.tsad     link into store/: the candidate, which the runtime scores beside it
+    reports/       what the runtime says of the candidate; its group may write here
     store/         bundles by digest
     incoming/      files on their way in
     lock           held by whoever changes any of this
@@ -23,6 +25,7 @@ from pathlib import Path
 
 from edge_tsad.errors import BundleError, ConfigError, SignatureError, TransportError
 from edge_tsad.files import read_limited, reason, write_atomically
+from edge_tsad.runtime.trial_report import REPORT, REPORT_BYTES, TrialReport
 from edge_tsad.signing import TrustedKeys
 from firmware_bridge.machine import State
 from firmware_bridge.points import Witness, step, unwatched
@@ -34,6 +37,7 @@ __all__ = ["Folder"]
 
 STATE_BYTES = 4 << 20  # more than the longest history with the longest reasons
 KEYS_BYTES = 64 << 10
+PARTS = (".state.json.", ".active.tsad.", ".trial.tsad.", ".trusted.json.")
 LOCK_WAIT_S = 20.0
 
 
@@ -46,6 +50,7 @@ class Folder:
         self.store = Store(root / "store", witness)
         self.incoming = Incoming(root / "incoming", witness)
         self.slot = Slot(root / "active.tsad", self.store.folder, witness)
+        self.trial_slot = Slot(root / "trial.tsad", self.store.folder, witness)
 
     def prepare(self) -> None:
         """Make what is missing of the folders.
@@ -56,6 +61,10 @@ class Folder:
         try:
             for folder in (self.root, self.store.folder, self.incoming.folder):
                 folder.mkdir(parents=True, exist_ok=True)
+            reports = (self.root / REPORT).parent
+            if not reports.exists():
+                reports.mkdir()
+                reports.chmod(0o2775)  # the runtime, another user of this group, writes there
         except OSError as e:
             raise ConfigError(f"{self.root}: cannot be used: {reason(e)}") from e
 
@@ -69,9 +78,12 @@ class Folder:
         """
         self.prepare()
         try:
-            handle = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+            handle = os.open(self.root / "lock", os.O_RDONLY | os.O_CREAT, 0o600)
         except OSError as e:
             raise ConfigError(f"{self.root}: cannot be written to: {reason(e)}") from e
+        if os.statvfs(handle).f_flag & os.ST_RDONLY:
+            os.close(handle)
+            raise ConfigError(f"{self.root}: cannot be written to: read-only file system")
         try:
             end_s = time.monotonic() + wait_s
             while True:
@@ -115,6 +127,28 @@ class Folder:
         with step(self._witness, f"record {event}"):
             write_atomically(self.root / "state.json", data, BundleError)
 
+    def follow(self, state: State) -> None:
+        """Let the slots hold what ``state`` says.
+
+        Raises:
+            BundleError: the file system refused; the slots are what they were.
+        """
+        if self.slot.read() != state.serving:
+            self.slot.switch(state.serving)
+        if self.trial_slot.read() != state.trying:
+            self.trial_slot.switch(state.trying)
+
+    def report(self, digest: str) -> TrialReport | None:
+        """What the runtime says of the candidate of ``digest``; None where it says nothing.
+
+        The file is another user's: whatever is wrong with it is no report.
+        """
+        try:
+            report = TrialReport.read(read_limited(self.root / REPORT, REPORT_BYTES, BundleError))
+        except BundleError:
+            return None
+        return report if report.candidate == digest else None
+
     def settings(self) -> Settings:
         """The settings; see :func:`load_settings`."""
         return load_settings(self.root / "agent.toml")
@@ -147,5 +181,5 @@ class Folder:
         self.store.sweep(state.kept)
         with contextlib.suppress(OSError):
             for file in self.root.glob(".*"):
-                if file.name.startswith((".state.json.", ".active.tsad.", ".trusted.json.")):
+                if file.name.startswith(PARTS):
                     file.unlink()

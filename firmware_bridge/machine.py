@@ -6,13 +6,14 @@
       ↑             └──────────┴─────────┴──────────┘ refused      └────→ rolled back
       └── empty, committed, rolled back
 
-Nothing here does I/O. A transition is a new :class:`State`, which the device writes whole before it
-lets the active slot follow :attr:`State.serving`; :mod:`recovery` says what holds after a crash.
+Nothing here does I/O. A transition is a new :class:`State`, which the device writes whole before
+the slots follow :attr:`State.serving` and :attr:`State.trying`; :mod:`recovery` says what holds
+after a crash.
 
-Rules: the floor rises only on commit. While a candidate is on trial the bundle it replaced stays
-current, and every doubt (another boot, no time left, a slot that was not switched, a damaged file)
-is decided for the current one. The first bundle of a device has none to return to and is committed
-once its self-test passes.
+Rules: the floor rises only on commit. A candidate on trial is scored beside the current bundle,
+which goes on to serve, and every doubt (another boot, no report, a bound that was not kept, a
+damaged file) is decided for the current one. The first bundle of a device has none to be tried
+beside and is committed once its self-test passes.
 """
 
 from __future__ import annotations
@@ -70,9 +71,12 @@ class State:
     @property
     def serving(self) -> str:
         """Digest of the bundle that the active slot must hold; empty where there is none."""
-        if self.phase == "trial" and self.candidate:
-            return self.candidate.digest
         return self.current
+
+    @property
+    def trying(self) -> str:
+        """Digest of the bundle that the trial slot must hold; empty where there is none."""
+        return self.candidate.digest if self.phase == "trial" and self.candidate else ""
 
     @property
     def kept(self) -> set[str]:
@@ -141,24 +145,22 @@ class State:
         return self._next("self-tested", self.candidate, finding, now, phase="self-tested")
 
     def tried(self, span_s: float, keep: int, now: Now) -> State:
-        """It serves from now on, for ``span_s`` seconds unless it is confirmed."""
+        """It is scored beside the current bundle from now on, for ``span_s`` seconds."""
         self._require(("self-tested",))
         if not self.current:
-            return self._commit("it is the first one: there is nothing to return to", keep, now)
+            return self._commit("it is the first one: there is none to try it beside", keep, now)
         trial = Trial(now.boot_id, now.monotonic_s, now.monotonic_s + span_s)
-        reason = f"it must be confirmed within {span_s:.0f} s"
+        reason = f"it is scored beside the active one for {span_s:.0f} s"
         return self._next("trial", self.candidate, reason, now, phase="trial", trial=trial)
 
     def confirmed(self, reason: str, keep: int, now: Now) -> State:
-        """The candidate is the current bundle for good; ``keep`` committed ones are remembered.
+        """The candidate takes the place of the current one; ``keep`` committed ones are remembered.
 
         Raises:
-            BundleError: none is on trial, or its time is over.
+            BundleError: none is on trial.
         """
-        if self.phase != "trial" or self.trial is None:
+        if self.phase != "trial":
             raise BundleError("no bundle is on trial; there is nothing to confirm")
-        if problem := self.trial.over(now):
-            raise BundleError(f"the trial has ended: {problem}")
         return self._commit(reason, keep, now)
 
     def refused(self, reason: str, now: Now, event: Event = "refused") -> State:
@@ -167,7 +169,7 @@ class State:
         return self._rest(event, self.candidate, reason, now, "committed")
 
     def returned(self, reason: str, now: Now) -> State:
-        """The trial ends and the current bundle serves again."""
+        """The trial ends and the current bundle stays."""
         self._require(("trial",))
         return self._rest("rolled back", self.candidate, reason, now, "rolled back")
 

@@ -21,11 +21,14 @@ __all__ = [
     "LINE_BYTES",
     "PROTOCOL",
     "REQUESTS",
+    "Alerts",
     "Check",
     "Confirm",
+    "Files",
     "History",
     "Install",
     "Offset",
+    "Read",
     "Receive",
     "Rollback",
     "Status",
@@ -114,6 +117,26 @@ class History:
     limit: int = 50
 
 
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Which files of history has the runtime recorded?"""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A piece of such a file, in base64."""
+
+    path: str
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alerts:
+    """Messages of alerts with a sequence number above ``after``, as far as they are kept."""
+
+    after: int = 0
+
+
 REQUESTS: dict[str, type] = {
     "offset": Offset,
     "receive": Receive,
@@ -124,6 +147,9 @@ REQUESTS: dict[str, type] = {
     "rollback": Rollback,
     "status": Status,
     "history": History,
+    "files": Files,
+    "read": Read,
+    "alerts": Alerts,
 }
 
 

@@ -44,13 +44,14 @@ class Trial:
         """Seconds until it is over."""
         return max(0.0, self.until_s - now.monotonic_s)
 
-    def over(self, now: Now) -> str:
-        """Why the trial has ended unconfirmed; empty while it lasts."""
-        if now.boot_id != self.boot_id or now.monotonic_s < self.begun_s:
-            return "the gateway was restarted before it was confirmed"
-        if now.monotonic_s >= self.until_s:
-            return f"it was not confirmed within {self.until_s - self.begun_s:.0f} s"
-        return ""
+    @property
+    def span_s(self) -> float:
+        """How long it lasts."""
+        return self.until_s - self.begun_s
+
+    def of_this_boot(self, now: Now) -> bool:
+        """Whether the machine has run through since it began; its clock began anew otherwise."""
+        return now.boot_id == self.boot_id and now.monotonic_s >= self.begun_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What holds after a crash, given only what is on disk and what time it is."""
+"""What holds after a crash or as time passes, given only what is on disk and what time it is."""
 
 from __future__ import annotations
 
@@ -6,37 +6,69 @@ from collections.abc import Callable
 
 from edge_tsad.types import Now
 from firmware_bridge.machine import UNDER_WAY, State
+from firmware_bridge.verdict import Verdict
 
 __all__ = ["recover"]
 
 
-def recover(state: State, slot: str, sound: Callable[[str], bool], now: Now) -> State:
+def recover(
+    state: State,
+    *,
+    trying: str,
+    sound: Callable[[str], bool],
+    judge: Callable[[], Verdict],
+    now: Now,
+    keep: int,
+) -> State:
     """The state that holds, given what was found on disk.
 
     Args:
         state: as it was written last.
-        slot: digest that the active slot holds; empty where there is none.
+        trying: digest that the trial slot holds; empty where there is none.
         sound: whether the store has a digest, whole and unaltered.
+        judge: says what the trial has shown; asked only while there is one.
         now: the time.
+        keep: how many committed bundles are remembered.
 
     Returns:
-        ``state`` itself where nothing was left half done; the slot may still have to follow it.
+        ``state`` itself where nothing was left half done; the slots may still have to follow it.
     """
     if state.phase in UNDER_WAY:
         reason = f"it was cut short when it was {state.phase}; nothing was changed"
         state = state.refused(reason, now, "interrupted")
-    if state.phase == "trial" and state.candidate and state.trial:
-        problem = state.trial.over(now)
-        if slot != state.candidate.digest:
-            problem = problem or "it was cut short before the slot was switched"
-        elif not sound(slot):
-            problem = "its file is damaged"
-        if not problem:
-            return state
-        state = state.returned(problem, now)
+    if state.phase == "trial":
+        state = tried(state, trying=trying, sound=sound, judge=judge, now=now, keep=keep)
     if not state.current or sound(state.current):
         return state
     for release in reversed(state.committed):
         if state.allows(release) and sound(release.digest):
             return state.chosen(release, "the file of the active bundle is damaged", now)
     return state
+
+
+def tried(
+    state: State,
+    *,
+    trying: str,
+    sound: Callable[[str], bool],
+    judge: Callable[[], Verdict],
+    now: Now,
+    keep: int,
+) -> State:
+    """A trial goes on, ends well or ends badly."""
+    assert state.candidate is not None
+    assert state.trial is not None
+    digest, trial = state.candidate.digest, state.trial
+    if trying != digest:
+        return state.returned("it was cut short before its trial had begun", now)
+    if not sound(digest):
+        return state.returned("its file is damaged", now)
+    if not trial.of_this_boot(now):
+        return state.returned("the gateway was restarted before it was confirmed", now)
+    verdict, over = judge(), trial.left_s(now) <= 0
+    problem = verdict.problem
+    if over and verdict.missing:
+        problem = f"it was not confirmed within {trial.span_s:.0f} s: {verdict.missing}"
+    if problem:
+        return state.returned(problem, now)
+    return state.confirmed(verdict.finding, keep, now) if over else state

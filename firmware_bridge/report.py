@@ -17,16 +17,17 @@ __all__ = ["HistoryReport", "StatusReport"]
 class StatusReport:
     """The answer to ``status``, ``install``, ``confirm`` and ``rollback``.
 
-    ``active`` is what the slot holds, whatever the state says; during a trial it is the candidate,
-    and ``returns_to`` what serves again if nobody confirms it. ``previous`` may be rolled back to,
-    the latest last. ``problem`` is empty where all is well.
+    ``active`` is what the slot holds, whatever the state says. ``candidate`` is what is scored
+    beside it for ``trial_remaining_s`` more, and ``so_far`` what that has shown. ``previous`` may
+    be rolled back to, the latest last. ``problem`` is empty where all is well.
     """
 
     version: str
     phase: Phase
     active: Release | None
+    candidate: Release | None
     trial_remaining_s: float | None
-    returns_to: Release | None
+    so_far: str
     previous: tuple[Release, ...]
     floor: int
     last: Entry | None

@@ -28,22 +28,28 @@ class Settings:
     """The content of ``agent.toml``.
 
     ``name`` and ``channels`` are what a bundle must be for; where they are not given they are those
-    of the bundle that is active. ``trial_s`` is how long a candidate may stay unconfirmed,
-    ``reserve_mb`` what an update leaves free, ``keep`` how many committed bundles are kept,
-    ``inbox`` the folders of cards and sticks that are looked into every ``scan_s`` seconds.
+    of the bundle that is active. ``trial_s`` is how long a candidate is scored beside the active
+    bundle, ``trial_memory_mb`` how much memory it may add and ``trial_load`` the part of the time
+    between two windows that it may take for one. ``reserve_mb`` is what an update leaves free,
+    ``data`` is the runtime's data folder, from which history and alerts may be fetched.
+    ``keep`` how many committed bundles are kept, ``inbox`` the folders of cards and sticks that are
+    looked into every ``scan_s`` seconds.
     """
 
     name: str = ""
     channels: tuple[ChannelSettings, ...] = ()
     trial_s: float = 600.0
+    trial_memory_mb: float = 96.0
+    trial_load: float = 0.25
     max_mb: float = 64.0
     reserve_mb: float = 8.0
     keep: int = 3
     inbox: tuple[str, ...] = ()
     scan_s: float = 5.0
+    data: str = "/var/lib/edge-tsad"
 
     def __post_init__(self) -> None:
-        for label in ("trial_s", "max_mb", "scan_s"):
+        for label in ("trial_s", "trial_memory_mb", "trial_load", "max_mb", "scan_s"):
             if getattr(self, label) <= 0:
                 raise ConfigError(f"{label}: {getattr(self, label)} is not above 0")
         if self.reserve_mb < 0:

@@ -1,4 +1,4 @@
-"""The active slot: one symbolic link into the store, switched by one atomic rename."""
+"""A slot: one symbolic link into the store, switched by one atomic rename."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Slot:
         """
         temporary = self.path.with_name(f".{self.path.name}.new")
         try:
-            with step(self._witness, "slot"):
+            with step(self._witness, f"{self.path.stem} slot"):
                 if digest:
                     temporary.unlink(missing_ok=True)
                     temporary.symlink_to(f"{self._store}/{digest}.tsad")

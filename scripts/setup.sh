@@ -29,6 +29,11 @@ debian_packages() {
   PATH="$PATH:/usr/sbin:/sbin" command -v mosquitto >/dev/null || missing+=(mosquitto)
   PATH="$PATH:/usr/sbin:/sbin" command -v sshd >/dev/null || missing+=(openssh-server)
   command -v strace >/dev/null || missing+=(strace)
+  # The tools of fleets that artefacts of `edge-tsad emit` are checked with.
+  for tool in rauc swupdate mender-artifact cpio openssl; do
+    command -v "$tool" >/dev/null || missing+=("$tool")
+  done
+  command -v unsquashfs >/dev/null || missing+=(squashfs-tools)
   # Debian's Python comes without ensurepip, which venv needs.
   (find_python >/dev/null 2>&1) || missing+=(python3-venv)
   [ ${#missing[@]} -eq 0 ] && return 0

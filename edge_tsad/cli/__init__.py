@@ -49,11 +49,14 @@ COMMANDS = {
     "replay": CommandEntry("edge_tsad.cli.replay:command", "Compute an alert's score once more."),
     "alerts": CommandEntry("edge_tsad.cli.alerts:command", "Subscribe to alerts and print them."),
     "labels": CommandEntry("edge_tsad.cli.labels:command", "Print what people said of alerts."),
+    "provision": CommandEntry("edge_tsad.cli.provision:command", "Set up gateways over SSH."),
     "flash": CommandEntry("edge_tsad.cli.flash:command", "Bring a bundle to gateways or a stick."),
     "status": CommandEntry("edge_tsad.cli.status:command", "Show which bundle gateways serve."),
     "confirm": CommandEntry("edge_tsad.cli.confirm:command", "Let a bundle on trial stay."),
     "rollback": CommandEntry("edge_tsad.cli.rollback:command", "Return to an earlier bundle."),
     "history": CommandEntry("edge_tsad.cli.history:command", "Show what updates did and why."),
+    "fetch": CommandEntry("edge_tsad.cli.fetch:command", "Bring home what gateways recorded."),
+    "emit": CommandEntry("edge_tsad.cli.emit:command", "Wrap a bundle for RAUC, Mender, SWUpdate."),
     "demo": CommandEntry("edge_tsad.cli.demo:command", "The whole job once, on real data."),
 }
 

@@ -24,8 +24,9 @@ __all__ = ["command"]
     help="""Bring BUNDLE to gateways over SSH, or onto a mounted card or stick.
 
 A gateway takes it only if one of its trusted keys signed it and its golden windows pass there. It
-then serves on trial: unless it is confirmed in time, the bundle before it returns. An upload that
-was cut goes on where it stopped. Exit status 2 if any gateway did not take it.
+is then on trial: scored beside the active bundle, whose place it takes only if alarm rate, latency
+and memory stay in bounds. An upload that was cut goes on where it stopped. Exit status 2 if any
+gateway did not take it.
 
 \b
 Examples:
@@ -39,13 +40,15 @@ Examples:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("gateways", nargs=-1)
 @click.option("--directory", type=click.Path(path_type=Path), help="A mounted card or stick.")
-@click.option("--trial", type=click.FloatRange(1, 30 * 86_400), help="Seconds to confirm it in.")
+@click.option(
+    "--trial", type=click.FloatRange(1, 30 * 86_400), help="Seconds that its trial lasts."
+)
 @click.option(
     "--keys",
     type=click.Path(path_type=Path),
     help="Trusted keys to hand over first; a key that the gateway trusts must have signed them.",
 )
-@click.option("--confirm", is_flag=True, help="Confirm it as soon as it serves.")
+@click.option("--confirm", is_flag=True, help="Let it serve at once: no trial.")
 @click.option("--dry-run", is_flag=True, help="Only ask whether it would be accepted.")
 @gateway_options
 def command(
@@ -106,7 +109,7 @@ def summarize(results: list[Result]) -> None:
     for result in results:
         click.echo(printable(f"{result.gateway}: {result.text}"), err=not result.good)
         if result.good and result.status and result.status.phase == "trial":
-            click.echo(printable(f"  confirm it: edge-tsad confirm {result.gateway}"))
+            click.echo(printable(f"  look: edge-tsad status {result.gateway}"))
     if len(results) > 1:
         click.echo(f"{sum(result.good for result in results)} of {len(results)} gateways")
 

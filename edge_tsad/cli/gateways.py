@@ -93,11 +93,11 @@ def status_lines(gateway: str, status: StatusReport) -> list[str]:
     active = status.active
     serves = f"{active.label} ({active.digest[:12]})" if active else "no bundle"
     lines = [f"{gateway}: {serves} is active, {status.phase}"]
-    if status.phase == "trial" and status.returns_to:
+    if status.candidate:
         left = status.trial_remaining_s or 0.0
-        lines.append(
-            f"  on trial: unless it is confirmed, {status.returns_to.label} returns in {left:.0f} s"
-        )
+        lines.append(f"  on trial beside it: {status.candidate.label}, for {left:.0f} s more")
+        if status.so_far:
+            lines.append(f"    so far: {status.so_far}")
     if status.problem:
         lines.append(f"  PROBLEM: {status.problem}")
     if status.last:

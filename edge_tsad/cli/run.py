@@ -96,7 +96,7 @@ def command(config: Path | None, stats: Path | None, verbose: bool, **options: A
 
 
 def run_anew() -> NoReturn:
-    """Become the same command once more.
+    """Become the same command once more, which opens what the slots hold now.
 
     The process keeps its number: who supervises it sees no end.
     """

@@ -62,7 +62,8 @@ class Delivery:
             self._in_flight.clear()
             self._not_before_s.clear()  # another connection may have other rights
         try:
-            if self.waiting and self._connection and len(self._in_flight) < WINDOW:
+            wanted = self.waiting or self._again
+            if wanted and self._connection and len(self._in_flight) < WINDOW:
                 self._send(now)
         except sqlite3.Error as e:
             failure = failure or f"read: {e}"

@@ -33,6 +33,7 @@ from edge_tsad.runtime.sinks.base import Sink
 from edge_tsad.runtime.snapshots import Snapshots
 from edge_tsad.runtime.stats import Writes
 from edge_tsad.runtime.topics import Topics
+from edge_tsad.runtime.updates import Updates
 from edge_tsad.runtime.worker import StreamWorker
 from edge_tsad.types import Now
 
@@ -99,6 +100,7 @@ class Gateway:
             self.add(stream)
         self.snapshots = Snapshots(config.state, self.workers, now)
         self.reloader = Reloader(self, load)
+        self.updates = self._new_updates()
         self.delivery = Delivery(self.outbox, self.sink, self._topics.alert)
         self.reception = Reception(config, self.workers, self.outbox, self.delivery, self.sink)
         self.errors: list[str] = []
@@ -153,12 +155,14 @@ class Gateway:
         """After a reload: what speaks for the streams speaks for those that are there now."""
         self.reception = Reception(self.config, self.workers, self.outbox, self.delivery, self.sink)
         self.reception.begin(self.clock.now())
+        self.updates.close()
+        self.updates = self._new_updates()
 
     def run(self) -> None:
         """Run until :meth:`stop`, or until every source has ended and all alerts are delivered.
 
         What cannot be delivered stays in the outbox for the next run. ``errors`` says afterwards
-        which streams failed.
+        which streams failed, and ``restart`` that a slot was switched: run anew.
         """
         try:
             self._publish(self.clock.now())
@@ -217,11 +221,23 @@ class Gateway:
                     self._attempt(worker, worker.advance, now)
             self.sink.tick()
             self.reception.tick(now)
+            self._follow_slots(now)
             self._publish(now)
             self.snapshots.tick(now)
             self.reloader.tick()
         self.delivery.tick(now)
         self.life.tick(now)
+
+    def _new_updates(self) -> Updates:
+        return Updates(self.config, self.choices, self.workers, self.sink, self._topics)
+
+    def _follow_slots(self, now: Now) -> None:
+        """Stop where a slot was switched: whoever started the gateway starts it anew."""
+        self.updates.tick(now)
+        if self.updates.switched:
+            log.info("a slot was switched; the gateway restarts with the other bundle")
+            self.restart = True
+            self.stop()
 
     def _take(self, arrival: Arrival, now: Now) -> None:
         worker = self._worker_of.get(arrival.stream)
@@ -241,6 +257,7 @@ class Gateway:
         worker = self._worker_of[number]
         if (batch := self._gathered[number].take()) is not None and not worker.finished:
             self._attempt(worker, worker.take, batch, now)
+            self.updates.take(worker.facts.stream, batch)
 
     def _attempt(self, worker: StreamWorker, step: Callable[..., None], *arguments: Any) -> None:
         """A step of one stream, whose failure ends that stream and no other."""
@@ -337,6 +354,7 @@ class Gateway:
                     f" the outbox {self.outbox.path} and were not sent."
                 )
         self.snapshots.save_all()
+        self._hand_over()
         for worker in self.workers:
             worker.close(self.clock.now())
         farewell = (self._topics.status, payload.pack({"online": False, "reason": "stopped"}))
@@ -345,6 +363,17 @@ class Gateway:
         self.reception.tick(self.clock.now())
         self.outbox.close()
         self._lock.close()
+
+    def _hand_over(self) -> None:
+        """Where a candidate takes the place of a bundle, it goes on from its own state."""
+        saved = self.updates.handovers()
+        for worker in self.workers:
+            try:
+                if worker.facts.stream in saved:
+                    worker.hand_over(saved[worker.facts.stream])
+            except EdgeTsadError as e:
+                log.error("%s: warms up anew: %s", worker.facts.stream, e)
+        self.updates.close()
 
     def _retry(self, now: Now) -> None:
         """Commit what could not be committed before."""

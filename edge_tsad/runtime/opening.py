@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_tsad.bundle import Bundle, open_bundle
+from edge_tsad.bundle import Bundle
 from edge_tsad.config import GatewayConfig, StreamConfig
 from edge_tsad.errors import ConfigError, EdgeTsadError
 from edge_tsad.registry import SOURCES
@@ -19,6 +19,7 @@ from edge_tsad.runtime.limits import LimitSettings
 from edge_tsad.runtime.payload import StreamFacts
 from edge_tsad.runtime.resampler import Resampler
 from edge_tsad.runtime.scorer import StreamScorer
+from edge_tsad.runtime.slot import open_served
 from edge_tsad.runtime.sources.base import Source
 from edge_tsad.runtime.stats import TimedBackend
 from edge_tsad.runtime.stream import StreamPipeline
@@ -182,7 +183,7 @@ class StreamOpener:
     def _share(self, stream: StreamConfig) -> Shared:
         key = (stream.bundle, stream.backend, stream.threads)
         if key not in self._shared:
-            bundle = open_bundle(Path(stream.bundle))
+            bundle = open_served(Path(stream.bundle))
             known = self._earlier.get(key)
             if known is not None and known.bundle.digest == bundle.digest:
                 self._shared[key] = known

@@ -25,6 +25,10 @@ class Topics:
         """The state of a stream (retained)."""
         return f"{ROOT}/{self.site}/{self.device}/state/{stream}"
 
+    def update(self, stream: str) -> str:
+        """What became of the last update of a stream's bundle, and why (retained)."""
+        return f"{ROOT}/{self.site}/{self.device}/update/{stream}"
+
     def alert(self, stream: str) -> str:
         """The alerts of a stream (QoS 1)."""
         return f"{ROOT}/{self.site}/{self.device}/alert/{stream}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_tsad.errors import ConfigError, DataError, EdgeTsadError
 from edge_tsad.runtime import payload, report
@@ -77,6 +78,7 @@ class StreamWorker:
         self.samples = 0
         self.points = 0
         self.limits = AlertLimits(stream.limits, self.facts.timing.step_ns / NANOSECONDS)
+        self.over = 0
         self.latest: Scores | None = None
         self.highest = float("nan")
         self.health: set[str] = set()
@@ -218,8 +220,20 @@ class StreamWorker:
             return 0
         latest_ns = self.pipeline.resampler.latest_ns
         facts = {**self._identity(), **self.announcer.facts(), "latest_ns": latest_ns}
-        learned = {HEALTH + name: array for name, array in self.reporter.snapshot().items()}
-        return save(self._path, Saved(facts, {**self.pipeline.snapshot(), **learned}))
+        return save(self._path, Saved(facts, {**self.pipeline.snapshot(), **self.learned()}))
+
+    def learned(self) -> dict[str, npt.NDArray[Any]]:
+        """What a snapshot keeps of the data's health, whichever bundle goes on."""
+        return {HEALTH + name: array for name, array in self.reporter.snapshot().items()}
+
+    def hand_over(self, saved: Saved) -> None:
+        """Let the next run begin with ``saved``, the state of the bundle that follows this one.
+
+        Raises:
+            EdgeTsadError: it cannot be written; the snapshot before it stays.
+        """
+        if not self.announcer.uncommitted:
+            save(self._path, saved)
 
     @property
     def process(self) -> str:
@@ -262,6 +276,7 @@ class StreamWorker:
     def _note(self, scores: Scores, events: list[AlertEvent], now: Now) -> None:
         if len(scores):
             self.points += len(scores)
+            self.over += int((scores.score >= self.facts.threshold.value).sum())
             self.reporter.scored(scores)
             self._judged = int(scores.index[-1])
             self.latest = scores

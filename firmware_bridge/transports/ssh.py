@@ -20,7 +20,7 @@ from firmware_bridge.transports.base import LineCutError
 
 __all__ = ["DEFAULT_AGENT", "SshSession", "SshTransport"]
 
-DEFAULT_AGENT = "/opt/edge-tsad/venv/bin/python -m firmware_bridge.agent"
+DEFAULT_AGENT = "/opt/edge-tsad/agent"
 CONNECT_S = 20
 ALIVE_S, ALIVE_COUNT = 5, 3
 ANSWER_S = {"install": 300.0}
@@ -53,7 +53,16 @@ class SshTransport:
         return self.gateway
 
     def command(self) -> list[str]:
-        """The command line of ssh."""
+        """The command line that starts the agent."""
+        root = f" --root {shlex.quote(self.root)}" if self.root else ""
+        return self.run(f"{self.agent}{root} serve")
+
+    def run(self, command: str) -> list[str]:
+        """The command line of ssh that runs ``command`` on the gateway.
+
+        Raises:
+            TransportError: there is no ssh here.
+        """
         ssh = shutil.which("ssh")
         if ssh is None:
             raise TransportError("ssh is not installed here; install the package openssh-client")
@@ -65,8 +74,7 @@ class SshTransport:
         ]
         words = [word for option in options for word in ("-o", option)]
         config = ["-F", str(self.config)] if self.config else []
-        root = f" --root {shlex.quote(self.root)}" if self.root else ""
-        return [ssh, "-T", *config, *words, "--", self.gateway, f"{self.agent}{root} serve"]
+        return [ssh, "-T", *config, *words, "--", self.gateway, command]
 
     def open(self) -> SshSession:
         """Begin a conversation.

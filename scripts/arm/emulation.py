@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -69,7 +70,7 @@ class Emulated:
     ) -> subprocess.CompletedProcess[str]:
         """Run ``python arguments…`` with ``runtime`` (by default the first) installed.
 
-        It cannot start further emulated programs.
+        It cannot start further emulated programs; what :meth:`launcher` makes can start itself.
 
         Args:
             arguments: what follows ``python``; paths are this machine's.
@@ -80,6 +81,37 @@ class Emulated:
         Raises:
             EmulationError: the time is over, or the system does not have ``runtime``.
         """
+        command, variables = self._prepared(runtime)
+        try:
+            return subprocess.run(
+                [*command, *map(str, arguments)],
+                env={**variables, **(env or {})},
+                text=True,
+                capture_output=True,
+                timeout=timeout_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise EmulationError(f"{self.name}: took more than {timeout_s:.0f} s") from error
+
+    def launcher(self, path: Path, runtime: str | None = None) -> Path:
+        """Make ``path`` a program that is this Python, with all packages that a gateway has.
+
+        It is that program for itself too: it can start itself.
+
+        Raises:
+            EmulationError: the system does not have ``runtime``, or a download failed.
+        """
+        command, variables = self._prepared(runtime)
+        variables["PYTHONPATH"] += os.pathsep + str(_packages(self))
+        emulator, *rest = map(shlex.quote, command)
+        exports = "".join(f"export {key}={shlex.quote(text)}\n" for key, text in variables.items())
+        path.write_text(f'#!/bin/sh\n{exports}exec {emulator} -0 "$0" {" ".join(rest)} "$@"\n')
+        path.chmod(0o755)
+        return path
+
+    def _prepared(self, runtime: str | None) -> tuple[list[str], dict[str, str]]:
+        """The beginning of a command line, and its variables."""
         runtime = runtime or self.runtimes[0]
         if runtime not in self.sites:
             raise EmulationError(f"{self.name} has no {runtime}, only {', '.join(self.runtimes)}")
@@ -95,22 +127,11 @@ class Emulated:
             "PATH": "/usr/bin:/bin",
             "PYTHONHOME": str(self.root / "usr"),
             "PYTHONPATH": os.pathsep.join(map(str, path)),
-            **(env or {}),
         }
         python = self.root / "usr" / "bin" / f"python{self.system.python}"
         # -S: this machine's own dist-packages would otherwise be found.
         command = [self.emulator, "-L", self.root, "-cpu", self.system.cpu, python, "-S"]
-        try:
-            return subprocess.run(
-                [str(part) for part in (*command, *arguments)],
-                env=variables,
-                text=True,
-                capture_output=True,
-                timeout=timeout_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise EmulationError(f"{self.name}: took more than {timeout_s:.0f} s") from error
+        return [str(part) for part in command], variables
 
 
 def cache_folder() -> Path:
@@ -171,6 +192,19 @@ def _site(bare: Emulated, runtime: str, say: Say) -> Path:
     return cached(f"{bare.name}-{runtime}", inputs, make)
 
 
+def _packages(bare: Emulated) -> Path:
+    """What every gateway carries beside its inference runtime."""
+    pins = PROJECT / "constraints" / "ort.txt"
+
+    def make(folder: Path) -> None:
+        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+        where = ["--target", str(folder), "--constraint", str(pins), *_wheels(bare.system)]
+        command = [*pip, *where, "click", "cryptography", "paho-mqtt"]
+        run_step(f"{bare.name}: install what a gateway carries", command, timeout_s=900)
+
+    return cached(f"{bare.name}-packages", [bare.system, pins.read_text()], make)
+
+
 def _build_root(system: System, root: Path, say: Say) -> None:
     say(f"{system.suite}: fetching Python {system.python} for {system.machine}")
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=".apt-") as scratch:
@@ -209,7 +243,9 @@ def _install(bare: Emulated, runtime: str, pins: Path, site: Path, say: Say) -> 
 def _wheels(system: System) -> list[str]:
     """Options of pip that choose the wheels of ``system``."""
     options = ["--only-binary=:all:", "--no-compile", "--implementation=cp"]
-    options += ["--python-version", system.python, "--abi", f"cp{system.python.replace('.', '')}"]
+    # cryptography has one wheel for all later versions of Python: abi3.
+    abis = [f"cp{system.python.replace('.', '')}", "abi3", "none"]
+    options += ["--python-version", system.python, *(w for a in abis for w in ("--abi", a))]
     for tag in (*(f"2_{minor}" for minor in range(system.glibc, 16, -1)), "2014"):
         prefix = "manylinux" if tag == "2014" else "manylinux_"
         options += ["--platform", f"{prefix}{tag}_{system.machine}"]

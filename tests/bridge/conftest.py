@@ -16,7 +16,41 @@ from pathlib import Path
 import pytest
 from bridge.releases import prepare
 
+import firmware_bridge
+
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+
+
+FAULTS = pytest.StashKey[dict[tuple[str, str], list[str]]]()
+
+
+@pytest.fixture
+def fault_table(request: pytest.FixtureRequest) -> dict[tuple[str, str], list[str]]:
+    """What served after each pair of step and fault, or FAILED; printed below the results."""
+    return request.config.stash.setdefault(FAULTS, {})
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    table = config.stash.get(FAULTS, {})
+    if not table:
+        return
+    faults = list(dict.fromkeys(fault for _, fault in table))
+    terminalreporter.section("cases in which one valid bundle served and was told of / all cases")
+    for number, fault in enumerate(faults, 1):
+        terminalreporter.line(f"({number}) {fault}")
+    terminalreporter.line(" " * 26 + "".join(f"{f'({n + 1})':>7}" for n in range(len(faults))))
+    for step in dict.fromkeys(step for step, _ in table):
+        cells = (table.get((step, fault), []) for fault in faults)
+        row = (f"{sum(s != 'FAILED' for s in seen)}/{len(seen)}" if seen else "" for seen in cells)
+        terminalreporter.line(f"{step:26}" + "".join(f"{cell:>7}" for cell in row))
+    cases = [served for seen in table.values() for served in seen]
+    good = sum(served != "FAILED" for served in cases)
+    terminalreporter.line(f"{good} of {len(cases)} cases; {len(faults)} faults")
+
+
+NAMES = ("gw-1", "gw-2", "gw-bare", "gw-none", "gw-stranger", "gw-changed")
 
 
 def free_port() -> int:
@@ -35,26 +69,32 @@ class Sshd:
     """Gateways ``gw-1`` and ``gw-2`` behind one sshd; ``config`` is what a user's ssh reads.
 
     Each gateway has a key pair whose forced command is its agent, so it sees nothing but its own
-    folder. ``gw-none`` has no agent, ``gw-stranger`` no key, ``gw-changed`` another host key.
+    folder. ``gw-bare`` gives a shell, ``gw-none`` has no agent, ``gw-stranger`` no key,
+    ``gw-changed`` another host key.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, python: str = "") -> None:
         self.folder, self.port = folder, free_port()
+        # The agent of this very tree, whatever else is installed.
+        tree = f"PYTHONPATH={Path(firmware_bridge.__file__).parents[1]}"
+        python = python or f"env {tree} {sys.executable}"
         self.roots = {name: prepare(folder / name / "root") for name in ("gw-1", "gw-2")}
         host = keygen(folder / "host_key")
         lines, hosts = [], []
-        for name in ("gw-1", "gw-2", "gw-none", "gw-stranger", "gw-changed"):
+        for name in NAMES:
             key = keygen(folder / f"{name}.key")
-            agent = f"{sys.executable} -m firmware_bridge.agent --root {self.roots.get(name)} serve"
+            agent = f"{python} -m firmware_bridge.agent --root {self.roots.get(name)} serve"
             forced = "/nowhere/python" if name == "gw-none" else agent
             public = key.with_suffix(".key.pub").read_text()
-            if name != "gw-stranger":
+            if name == "gw-bare":
+                lines.append(f"restrict {public}")
+            elif name != "gw-stranger":
                 lines.append(f'restrict,command="{forced}" {public}')
             hosts.append(f"Host {name}\n  IdentityFile {key}\n  HostKeyAlias {name}\n")
         (folder / "authorized_keys").write_text("".join(lines))
         public = " ".join(host.with_suffix(".pub").read_text().split()[:2])
         other = " ".join(keygen(folder / "other").with_suffix(".pub").read_text().split()[:2])
-        known = [f"{n} {public}\n" for n in ("gw-1", "gw-2", "gw-none", "gw-stranger")]
+        known = [f"{n} {public}\n" for n in NAMES if n != "gw-changed"]
         (folder / "known_hosts").write_text("".join(known) + f"gw-changed {other}\n")
         (folder / "sshd_config").write_text(
             f"ListenAddress 127.0.0.1:{self.port}\nHostKey {host}\nPidFile none\nUsePAM no\n"

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from oracles import tiny_bundle
 
-from edge_tsad.bundle import Bundle, GoldenWindows, Listed, open_bundle, parse_bundle
+from edge_tsad.bundle import Bundle, GoldenWindows, Listed, Manifest, open_bundle, parse_bundle
 from edge_tsad.bundle.container import pack
 from edge_tsad.keys import SigningKey
+from edge_tsad.runtime.threshold import Tail
+from edge_tsad.runtime.trial_report import REPORT, StreamTrial, TrialReport
 from edge_tsad.signing import KeySet, sign_keys, sign_manifest
 from edge_tsad.types import Channel, Now
 from firmware_bridge.device import Device
@@ -54,6 +56,16 @@ def base() -> Bundle:
         return open_bundle(tiny_bundle.make(Path(folder)))
 
 
+def shifted_tails(manifest: Manifest, shift: float) -> Manifest:
+    def move(tail: Tail) -> Tail:
+        peaks = tuple(peak + shift for peak in tail.peaks)
+        median = min(tail.median, tail.level + shift - 0.1)
+        return dataclasses.replace(tail, median=median, level=tail.level + shift, peaks=peaks)
+
+    files = tuple(dataclasses.replace(f, tail=move(f.tail)) for f in manifest.files)
+    return dataclasses.replace(manifest, files=files)
+
+
 @functools.cache
 def release(
     counter: int,
@@ -64,9 +76,13 @@ def release(
     channels: tuple[Channel, ...] = tiny_bundle.CHANNELS,
     golden_shift: float = 0.0,
     padding: int = 0,
+    threshold_shift: float = 0.0,
 ) -> Made:
-    """Version 1.<counter> of a bundle; ``golden_shift`` makes its self-test fail."""
-    manifest = base().manifest
+    """Version 1.<counter> of a bundle.
+
+    ``golden_shift`` makes its self-test fail, ``threshold_shift`` moves its threshold from about 5.
+    """
+    manifest = shifted_tails(base().manifest, threshold_shift)
     files = {entry.path: base().read(entry.path) for entry in manifest.listed()}
     golden = GoldenWindows.from_bytes(files["golden.npz"], manifest)
     shifted = GoldenWindows(golden.window, golden.observed, golden.score + np.float32(golden_shift))
@@ -95,10 +111,10 @@ class HandClock:
 
     def __init__(self) -> None:
         self.monotonic_s, self.boot = 100.0, 1
+        self.wall_ns = 1_800_000_000 * 10**9
 
     def now(self) -> Now:
-        wall_ns = int((self.boot * 1e6 + self.monotonic_s) * 1e9)
-        return Now(self.monotonic_s, wall_ns, f"boot-{self.boot}", synchronised=False)
+        return Now(self.monotonic_s, self.wall_ns, f"boot-{self.boot}", synchronised=False)
 
     def reboot(self) -> None:
         self.boot += 1
@@ -135,10 +151,31 @@ def bring(to: Device, made: Made, trial_s: float | None = None) -> None:
     to.install(made.transfer, trial_s)
 
 
-def serves(root: Path) -> str:
+def serves(root: Path, link: str = "active.tsad") -> str:
     """Digest of the bundle that a runtime would open now, read without any of the agent's code.
 
     Empty where there is none; a link to nothing or a damaged bundle is an error.
     """
-    link = root / "active.tsad"
-    return open_bundle(link).digest if link.is_symlink() else ""
+    slot = root / link
+    return open_bundle(slot).digest if slot.is_symlink() else ""
+
+
+def tries(root: Path) -> str:
+    """Digest of the bundle that a runtime would score beside the active one."""
+    return serves(root, "trial.tsad")
+
+
+def stand_trial(root: Path, clock: HandClock, **changes: object) -> None:
+    """What a runtime reports of the candidate now, all well but ``changes``."""
+    stream = {
+        "stream": "pump", "points": 500, "alarms": 0, "active_alarms": 0, "over": 0,
+        "active_over": 0, "expected": 0.1, "windows": 500, "p99_ms": 1.0, "active_p99_ms": 1.0,
+        "between_ms": 1000.0,
+    }  # fmt: skip
+    own = {name: changes.pop(name) for name in list(changes) if name in stream}
+    values = {
+        "candidate": tries(root), "boot_id": clock.now().boot_id, "process": 1,
+        "since_s": clock.monotonic_s, "at_s": clock.monotonic_s, "memory_mb": 2.0, "problem": "",
+        "streams": (StreamTrial(**{**stream, **own}),), **changes,
+    }  # fmt: skip
+    (root / REPORT).write_bytes(TrialReport(**values).pack())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bridge.releases import KEY, TRUSTED, HandClock, bring, device, prepare, release, serves
+from bridge.releases import KEY, TRUSTED, HandClock, bring, device, prepare, release, serves, tries
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -87,7 +87,7 @@ def test_an_answer_that_is_lost_may_be_asked_for_again(agent: Agent, root: Path)
         given = {"transfer": made.transfer} if name == "install" else {"digest": made.digest}
         with pytest.raises(BrokenPipeError):
             agent.serve(io.BytesIO(pack_line({"request": name, **given})), CutLine(), {})
-        assert serves(root) == made.digest
+        assert (tries(root) or serves(root)) == made.digest
         assert ask(agent, name, **given)["phase"] == phase
     events = [entry.event for entry in agent.device.look()[0].history]
     assert (events.count("trial"), events.count("committed")) == (1, 2)
@@ -182,7 +182,7 @@ def test_commands_for_a_shell(
     monkeypatch.setattr(module.sys, "stdin", io.TextIOWrapper(io.BytesIO(line)))
     assert main([*words, "receive", "--transfer", made.transfer]) == 0
     assert json.loads(capsys.readouterr().out) == {"ok": {"offset": len(made.data)}}
-    monkeypatch.setattr("firmware_bridge.selftest.LIMIT_S", 0.001)
+    monkeypatch.setattr("edge_tsad.runtime.apart.LIMIT_S", 0.001)
     assert main([*words, "install", "--transfer", made.transfer]) == 2
     assert "self-test did not end within" in capsys.readouterr().err
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from bridge.releases import (
     FOREIGN,
+    KEY,
     HandClock,
     Made,
     bring,
@@ -16,15 +18,19 @@ from bridge.releases import (
     prepare,
     release,
     serves,
+    stand_trial,
+    tries,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_tsad.errors import BackendError, BundleError, EdgeTsadError, SignatureError
 from edge_tsad.keys import SigningKey
+from edge_tsad.runtime.trial_report import REPORT
 from edge_tsad.signing import KeySet, sign_keys
 from edge_tsad.types import Channel, Now
 from firmware_bridge.device import Device
+from firmware_bridge.folder import Folder
 from firmware_bridge.selftest import run_self_test
 
 
@@ -57,22 +63,23 @@ def test_the_first_bundle_is_committed_after_its_self_test(gateway: Device, root
     assert serves(root) == release(1).digest
     events = [entry.event for entry in state.history]
     assert events == ["received", "verified", "staged", "self-tested", "committed"]
-    assert "nothing to return to" in state.history[-1].reason
+    assert "none to try it beside" in state.history[-1].reason
     assert (root / "active.tsad").stat().st_mode & 0o777 == 0o644, "the runtime is another user"
 
 
-def test_the_next_one_serves_on_trial_and_counts_when_confirmed(
+def test_the_next_one_is_tried_beside_it_and_counts_when_confirmed(
     gateway: Device, root: Path, clock: HandClock
 ) -> None:
     bring(gateway, release(2, 2))
-    state, slot, _ = gateway.look()
-    assert (state.phase, slot, state.current) == ("trial", release(2, 2).digest, release(1).digest)
+    state, slot, problem = gateway.look()
+    assert (state.phase, slot, problem) == ("trial", release(1).digest, "")
+    assert (serves(root), tries(root)) == (release(1).digest, release(2, 2).digest)
     assert state.floor == 0, "the floor rises only on commit"
     clock.monotonic_s += 599
     gateway.confirm(release(2, 2).digest)
     state, slot, _ = gateway.look()
     assert (state.phase, slot, state.floor) == ("committed", release(2, 2).digest, 2)
-    assert serves(root) == slot
+    assert (serves(root), tries(root)) == (slot, "")
     gateway.confirm(release(2, 2).digest)  # a repeated request does no harm
 
 
@@ -81,11 +88,103 @@ def test_unconfirmed_it_goes_and_says_so(gateway: Device, root: Path, clock: Han
     clock.monotonic_s += 30
     gateway.recover()
     assert serves(root) == release(1).digest
-    assert last(gateway) == ("rolled back", "it was not confirmed within 30 s")
+    assert tries(root) == ""
+    reason = "it was not confirmed within 30 s: no runtime has reported on it"
+    assert last(gateway) == ("rolled back", reason)
     with pytest.raises(BundleError, match=r"not on trial any more; tiny-1.1 serves .*30 s"):
         gateway.confirm(release(2).digest)
     bring(gateway, release(2))  # an operator may try it again
+    assert tries(root) == release(2).digest
+
+
+def test_what_stands_its_trial_is_committed(gateway: Device, root: Path, clock: HandClock) -> None:
+    bring(gateway, release(2), trial_s=30)
+    begun_s = clock.monotonic_s
+    clock.monotonic_s += 29
+    stand_trial(root, clock, since_s=begun_s)
+    gateway.recover()
+    assert serves(root) == release(1).digest, "its time is not over"
+    clock.monotonic_s += 5000  # nobody looked for long: what was seen in its time counts
+    gateway.recover()
+    assert (serves(root), tries(root)) == (release(2).digest, "")
+    event, reason = last(gateway)
+    assert event == "committed"
+    assert reason.startswith("pump: 500 points, 0 alarms (active 0), 1 ms a window (active 1)")
+
+
+BREACHES = {
+    "alarms": ({"alarms": 3}, "pump: it raised 3 alarms in 500 points; the active .* allows 2"),
+    "stuck": ({"alarms": 1, "over": 40}, "pump: 40 of 500 points were above its threshold, and 0"),
+    "slow": ({"p99_ms": 251.0}, "pump: a window takes it 251 ms; 250 ms are allowed"),
+    "memory": ({"memory_mb": 97.0}, "it took 97 MB more memory; 96 MB are allowed"),
+    "failed": ({"problem": "it could not be run"}, "it could not be run"),
+}
+
+
+@pytest.mark.parametrize("case", BREACHES)
+def test_a_bound_that_is_not_kept_ends_a_trial_at_once(
+    case: str, gateway: Device, root: Path, clock: HandClock
+) -> None:
+    changes, reason = BREACHES[case]
+    bring(gateway, release(2), trial_s=30)
+    clock.monotonic_s += 3
+    stand_trial(root, clock, **changes)
+    gateway.recover()
+    assert (serves(root), tries(root)) == (release(1).digest, "")
+    assert last(gateway)[0] == "rolled back"
+    assert re.match(reason, last(gateway)[1])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"alarms": 5, "active_alarms": 4},  # it was an anomaly: the active one saw it too
+        {"alarms": 12, "expected": 5.0},
+        {"p99_ms": 900.0, "windows": 5},  # too few to say anything
+        {"p99_ms": 900.0, "between_ms": 0.0},  # data without a rate
+    ],
+)
+def test_bounds_leave_room_for_chance(
+    changes: dict[str, float], gateway: Device, root: Path, clock: HandClock
+) -> None:
+    bring(gateway, release(2), trial_s=30)
+    begun_s, clock.monotonic_s = clock.monotonic_s, clock.monotonic_s + 30
+    stand_trial(root, clock, since_s=begun_s, **changes)
+    gateway.recover()
     assert serves(root) == release(2).digest
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"points": 0}, "it has scored no point of pump yet"),
+        ({"since_s": 116.0}, "it ran for 14 s of it only"),
+        ({"since_s": 99.0}, "no runtime has reported on it"),
+        ({"boot_id": "boot-7"}, "no runtime has reported on it"),
+        ({"candidate": "0" * 64}, "no runtime has reported on it"),
+        ({"streams": ()}, "it has scored no point of any stream yet"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_too_little_evidence_commits_nothing(
+    changes: dict[str, object], reason: str, gateway: Device, root: Path, clock: HandClock
+) -> None:
+    bring(gateway, release(2), trial_s=30)
+    clock.monotonic_s += 30
+    stand_trial(root, clock, **{"since_s": 100.0, **changes})
+    gateway.recover()
+    assert serves(root) == release(1).digest
+    assert last(gateway) == ("rolled back", f"it was not confirmed within 30 s: {reason}")
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.binary(max_size=200) | st.just(b'{"candidate":'))
+def test_a_report_that_is_none_is_as_if_there_were_none(data: bytes) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Folder(Path(name))
+        folder.prepare()
+        (Path(name) / REPORT).write_bytes(data)
+        assert folder.report("0" * 64) is None
 
 
 @pytest.mark.parametrize("uptime_s", [1.0, 150.0], ids=["just now", "long ago"])
@@ -97,6 +196,7 @@ def test_a_restart_ends_a_trial(
     clock.monotonic_s = uptime_s
     gateway.recover()
     assert serves(root) == release(1).digest
+    assert tries(root) == ""
     assert last(gateway) == ("rolled back", "the gateway was restarted before it was confirmed")
 
 
@@ -181,7 +281,7 @@ def test_refused_with_its_reason_and_nothing_changed(
     assert [file.stem for file in (root / "store").iterdir()] == [slot]
     assert not list((root / "incoming").iterdir())
     bring(gateway, release(2))
-    assert serves(root) == release(2).digest, "and a good one is taken after it"
+    assert tries(root) == release(2).digest, "and a good one is taken after it"
 
 
 @settings(max_examples=40, deadline=None)
@@ -216,7 +316,7 @@ def test_two_who_flash_at_once_do_not_mix(gateway: Device, root: Path) -> None:
     state, slot, problem = gateway.look()
     assert len(done) <= 1, said
     if done:
-        assert (state.phase, slot) == ("trial", release(done[0], padding=10_000).digest)
+        assert (state.phase, tries(root)) == ("trial", release(done[0], padding=10_000).digest)
     assert (slot, problem) == (serves(root), "")
 
 
@@ -229,8 +329,10 @@ def test_what_was_announced_is_what_must_arrive(gateway: Device) -> None:
     assert gateway.offset(made.transfer, len(made.data)) == 0, "it must be sent again"
     with pytest.raises(BundleError, match="has 0 bytes and not 5"):
         gateway.receive(made.transfer, 5, b"x")
+    with pytest.raises(BundleError, match="altered on its way"):
+        gateway.install(made.transfer)  # as if the first answer had been lost
     with pytest.raises(BundleError, match="has not arrived"):
-        gateway.install(made.transfer)
+        gateway.install(release(3).transfer)
     with pytest.raises(BundleError, match="no SHA-256"):
         gateway.offset("../../etc/passwd", 5)
 
@@ -338,3 +440,15 @@ def test_a_lost_or_damaged_state_opens_no_door(gateway: Device, root: Path) -> N
     with pytest.raises(BundleError, match="is missing although a bundle is active"):
         bring(gateway, release(2))
     assert serves(root) == release(1).digest
+
+
+def test_keys_under_which_nothing_could_serve_are_not_taken(gateway: Device, root: Path) -> None:
+    new = SigningKey.new()
+    old, next_one = KEY.public("release"), new.public("new")
+    with pytest.raises(SignatureError, match=r"none of these keys signed tiny-1\.1, which serves"):
+        gateway.trust(sign_keys(KeySet(2, (next_one,)), KEY, new))
+    gateway.trust(sign_keys(KeySet(2, (old, next_one)), KEY, new))
+    bring(gateway, release(2, key=new))
+    gateway.confirm()
+    gateway.trust(sign_keys(KeySet(3, (next_one,)), KEY, new))
+    assert serves(root) == release(2, key=new).digest

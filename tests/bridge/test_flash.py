@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +14,13 @@ from pathlib import Path
 import click
 import pytest
 from bridge.conftest import CuttingProxy, Sshd
-from bridge.releases import FOREIGN, KEY, device, prepare, release, serves
+from bridge.releases import FOREIGN, KEY, device, prepare, release, serves, tries
 from click.testing import CliRunner, Result
+from oracles import tiny_bundle
 
-from edge_tsad.cli import confirm, flash, history, rollback, status
+from edge_tsad.cli import confirm, fetch, flash, history, rollback, status
 from edge_tsad.errors import EdgeTsadError, TransportError
+from edge_tsad.runtime.segments import read_recording
 from edge_tsad.signing import KeySet, sign_keys
 from firmware_bridge.flash import Connection, Payload, upload
 from firmware_bridge.transports.ssh import SshTransport
@@ -80,9 +84,12 @@ def test_flash_status_confirm_rollback_history(
     assert serves(root) == release(1).digest
 
     second = user.good(flash.command, bundles[2], "gw-1")
-    assert "tiny-1.2 is on trial; unless it is confirmed, tiny-1.1 returns in" in second
-    assert "confirm it: edge-tsad confirm gw-1" in second
-    assert serves(root) == release(2).digest
+    assert "tiny-1.2 is on trial beside tiny-1.1 for 600 s; then it takes its place" in second
+    assert (serves(root), tries(root)) == (release(1).digest, release(2).digest)
+    looked = user.good(status.command, "gw-1")
+    assert "tiny-1.1 (" in looked
+    assert "on trial beside it: tiny-1.2, for" in looked
+    assert "so far: no runtime has reported on it" in looked
     assert "tiny-1.2 is on trial; confirm it or roll it back" in user.bad(
         flash.command, bundles[3], "gw-1"
     )
@@ -204,3 +211,41 @@ def test_a_line_that_stays_cut_is_said(sshd: Sshd) -> None:
         list(upload(connection, Payload(made.bundle, made.data, made.transfer), pause_s=0))
     proxy.close()
     assert len(proxy.sent) == 5
+
+
+def test_what_a_gateway_recorded_is_fetched_and_gone_on_with(
+    user: User, sshd: Sshd, tmp_path: Path
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "field"
+    prepare(sshd.roots["gw-1"], f'data = "{data}"\n')
+    assert "0 new bytes of history" in user.good(fetch.command, "gw-1", "--out", out)
+    tiny_bundle.make(tmp_path / "tiny.tsad")
+    values = [9.0 if 100 <= i < 105 else 0.5 for i in range(300)]
+    lines = [f"{1_800_000_000 + i},{value},0" for i, value in enumerate(values)]
+    (tmp_path / "x.csv").write_text("\n".join(["time,flow,pressure", *lines, ""]))
+    (tmp_path / "gateway.toml").write_text(
+        f'site = "plant"\ndevice = "gw"\ndata_dir = "{data}"\n[broker]\ndrain_s = 0.1\n'
+        'url = "mqtt://127.0.0.1:1"\n[[streams]]\nname = "pump"\nbundle = "tiny.tsad"\n'
+        'record = true\nsource = { type = "csv", path = "x.csv", speed = "max" }\n'
+    )
+    command = [sys.executable, "-m", "edge_tsad", "run", str(tmp_path / "gateway.toml")]
+    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    said = user.good(fetch.command, "gw-1", "--out", out, "--around", "10s")
+    assert "2 new alert message(s), 1 window(s)" in said
+    (window,) = (out / "gw-1" / "windows").iterdir()
+    rows = window.read_text().splitlines()
+    assert rows[0] == "time,flow,pressure"
+    assert 20 < len(rows) < 40
+    assert sum(",9.0," in row for row in rows) == 5
+    recorded = read_recording(out / "gw-1" / "history" / "pump")
+    assert len(recorded.index) == 300
+    again = user.good(fetch.command, "gw-1", "--out", out)
+    assert "0 new bytes of history in 1 file(s), 0 new alert message(s)" in again
+
+
+@pytest.mark.parametrize("path", ["../outbox.db", "pump/../../x", "/etc/passwd", "pump", "a/b/c"])
+def test_nothing_but_recorded_files_can_be_fetched(path: str, sshd: Sshd) -> None:
+    connection = Connection(SshTransport("gw-1", config=sshd.config))
+    with pytest.raises(EdgeTsadError, match="is no recorded file"):
+        connection.request("read", path=path)
+    connection.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bridge.releases import HandClock, Made, device, prepare, release, serves
+from bridge.releases import HandClock, Made, device, prepare, release, serves, tries
 
 from edge_tsad.bundle import open_bundle
 from edge_tsad.cli import flash
@@ -57,7 +57,7 @@ def test_from_the_workstation_by_stick_to_a_committed_slot(
     put(stick, release(3))
     put(stick, release(2))
     inbox.scan()
-    assert serves(root) == release(3).digest, "the highest counter is taken first"
+    assert tries(root) == release(3).digest, "the highest counter is taken first"
     inbox.scan()
     assert gateway.look()[0].phase == "trial"
     gateway.confirm()

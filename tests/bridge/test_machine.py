@@ -16,6 +16,7 @@ from firmware_bridge.folder import Folder
 from firmware_bridge.machine import RESTING, UNDER_WAY, State
 from firmware_bridge.records import Release
 from firmware_bridge.recovery import recover
+from firmware_bridge.verdict import Verdict
 
 KEEP = 3
 
@@ -31,9 +32,10 @@ class Updates(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = HandClock()
-        self.disk, self.slot = State(), ""
+        self.disk, self.slot, self.trial_slot = State(), "", ""
         self.files: set[str] = set()
         self.served_once = False
+        self.verdict = Verdict()
 
     def move(self, new: State, crash: str) -> None:
         """As a device does it: state, then slot; ``crash`` says before which of them it ends."""
@@ -43,19 +45,30 @@ class Updates(RuleBasedStateMachine):
             assert new.floor >= before.floor
             if new.floor > before.floor:
                 assert new.history[-1].event == "committed"
-            if crash != "slot":
+            if crash != "active slot":
                 self.slot = new.serving
+                if crash != "trial slot":
+                    self.trial_slot = new.trying
         if crash:
             self.restart()
 
     def restart(self) -> None:
-        found = recover(self.disk, self.slot, self.files.__contains__, self.clock.now())
-        again = recover(found, found.serving, self.files.__contains__, self.clock.now())
-        assert again == found, "recovering twice is recovering once"
-        self.disk, self.slot = found, found.serving
+        found = self.recovered(self.disk, self.trial_slot)
+        assert self.recovered(found, found.trying) == found, "recovering twice is recovering once"
+        self.disk, self.slot, self.trial_slot = found, found.serving, found.trying
         self.files &= found.kept
 
-    crashes = st.sampled_from(["", "", "", "record", "slot"])
+    def recovered(self, state: State, trying: str) -> State:
+        return recover(
+            state,
+            trying=trying,
+            sound=self.files.__contains__,
+            judge=lambda: self.verdict,
+            now=self.clock.now(),
+            keep=KEEP,
+        )
+
+    crashes = st.sampled_from(["", "", "", "record", "active slot", "trial slot"])
 
     @precondition(lambda self: self.disk.phase in RESTING)
     @rule(number=st.integers(1, 12), crash=crashes)
@@ -94,13 +107,18 @@ class Updates(RuleBasedStateMachine):
     @precondition(lambda self: self.disk.phase == "trial")
     @rule(crash=crashes)
     def confirm(self, crash: str) -> None:
-        try:
-            new = self.disk.confirmed("asked", KEEP, self.clock.now())
-        except BundleError:
-            self.restart()
-            assert self.disk.phase == "rolled back"
-        else:
-            self.move(new, crash)
+        self.move(self.disk.confirmed("asked", KEEP, self.clock.now()), crash)
+
+    @precondition(lambda self: self.disk.phase == "trial")
+    @rule(problem=st.booleans(), missing=st.booleans())
+    def its_time_is_over(self, problem: bool, missing: bool) -> None:
+        candidate = self.disk.trying
+        self.clock.monotonic_s += 61
+        self.verdict = Verdict("too slow" * problem, "no report" * missing, "all well")
+        self.restart()
+        assert self.disk.phase == ("rolled back" if problem or missing else "committed")
+        assert (self.disk.current == candidate) == (not problem and not missing)
+        self.verdict = Verdict()
 
     @precondition(lambda self: self.disk.phase == "trial")
     @rule(crash=crashes)
@@ -136,7 +154,8 @@ class Updates(RuleBasedStateMachine):
 
     @invariant()
     def exactly_one_valid_bundle_serves(self) -> None:
-        assert self.slot == self.disk.serving
+        assert (self.slot, self.trial_slot) == (self.disk.serving, self.disk.trying)
+        assert not self.trial_slot or self.trial_slot in self.files
         self.served_once |= bool(self.slot)
         assert bool(self.slot) == self.served_once, "once there is one, there always is one"
         if self.slot:

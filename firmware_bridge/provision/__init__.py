@@ -1,0 +1,1 @@
+"""From a bare Debian or Raspberry Pi OS to a running service, over SSH, without internet there."""
