@@ -19,7 +19,8 @@ from edge_tsad.runtime.gaps import Gaps
 from edge_tsad.runtime.subscription import AlertSubscription
 from edge_tsad.runtime.topics import alert_filter, shared
 
-REPLAY = '[commands]\nallow = ["replay"]\n'
+REPLAY = '[commands]\nallow = ["replay"]\n[alerts]\nflaps = 100\n'
+"""Five alerts in a few minutes, each with its end, which a stream that flaps would not get."""
 FILTER = alert_filter("plant", "gw")
 
 
@@ -171,7 +172,7 @@ def test_what_the_broker_dropped_is_fetched_from_the_gateway(
     seen: list[dict[str, Any]] = []
 
     def listen() -> None:
-        seen.extend(AlertSubscription(config, "me", FILTER, path).alerts(15, 10))
+        seen.extend(AlertSubscription(config, "me", FILTER, path).alerts(60, 10))
 
     thread = threading.Thread(target=listen)
     thread.start()
