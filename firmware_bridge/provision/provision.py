@@ -73,8 +73,7 @@ def gather(plan: Plan, gift: Gift, folder: Path) -> None:
     if plan.carry:
         carry.wheels(plan.machine, folder / "wheels")
     shutil.copytree(HERE.parent / "units", folder / "units")
-    if SERVICE.exists():  # the runtime's own unit, where the program brings one
-        shutil.copy(SERVICE, folder / "units")
+    shutil.copy(SERVICE, folder / "units")
     shutil.copy(HERE / "install.sh", folder)
     for given, name in ((gift.config, "gateway.toml"), (gift.keys, "trusted.json")):
         if given is not None:

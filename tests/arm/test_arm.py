@@ -19,6 +19,9 @@ import pytest
 from emulation import Emulated
 from systems import SYSTEMS
 
+EXPORTED = ("none", "fp16", "dynamic", "weights")
+"""Not static: on a net this small it costs alerts, and the gate refuses it."""
+
 REPLAY = Path(__file__).with_name("replay.py")
 TIMEOUT_S = 500
 
@@ -93,7 +96,6 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     from edge_tsad.training.series import Series
     from edge_tsad.types import Channel
     from export.build import export_bundle
-    from export.quantize import SCHEMES
 
     folder = tmp_path_factory.mktemp("arm")
     second, history = 1_000_000_000, signal(6000, seed=1)
@@ -109,7 +111,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     try:
         model = train(series, "coad", seed=0, options={"window": 128, "steps": 300, "batch": 16})
         bundle, cells, out = (folder / name for name in ("a.tsad", "cells.npz", "here.npz"))
-        manifest = export_bundle(model, bundle, schemes=tuple(SCHEMES))
+        manifest = export_bundle(model, bundle, schemes=EXPORTED)
     finally:
         torch.set_num_threads(threads)
     values = signal(400, seed=2)

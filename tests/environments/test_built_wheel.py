@@ -63,7 +63,7 @@ def test_info_needs_nothing_of_the_workstation(
     gateway = environment("tflite")
     shown = gateway.run("info", str(small_bundle))
     assert shown.returncode == 0, shown.stderr
-    assert "UNCALIBRATED" in shown.stdout or "CALIBRATED" in shown.stdout
+    assert any(word in shown.stdout for word in ("CALIBRATED", "EXTRAPOLATED"))
     assert not gateway.imported() & WORKSTATION
 
 
