@@ -20,7 +20,7 @@ from edge_tsad.detectors.base import Detector, Progress
 from edge_tsad.detectors.coad_fit import FitOptions, optimise, segments_to_fit
 from edge_tsad.detectors.encoders import make_encoder
 from edge_tsad.detectors.missing import as_seen, bridge
-from edge_tsad.detectors.shapes import banks_for
+from edge_tsad.detectors.shapes import ShapeBank
 from edge_tsad.detectors.spectrum import VALUES_PER_POINT, short_time_spectrum
 from edge_tsad.errors import ConfigError
 from edge_tsad.training.plan import plan_timing
@@ -54,7 +54,7 @@ class CoADSettings:
     channels: int
     timing: Timing
     encoder: str = "conv"
-    width: int = 64
+    width: int = 48
     reconstruction_width: int = 24
 
     def __post_init__(self) -> None:
@@ -78,6 +78,15 @@ class Judgement(NamedTuple):
     def fused(self) -> Tensor:
         """Logits f32[B, N]: the larger of the two branches."""
         return self.logits.amax(dim=0)
+
+
+class Terms(NamedTuple):
+    """What a score is made of: ``probability`` f32[B, T], the others f32[B, T, C] and scaled."""
+
+    probability: Tensor
+    residual: Tensor
+    strangeness: Tensor
+    expected: Tensor
 
 
 class CoAD(Detector):
@@ -108,7 +117,7 @@ class CoAD(Detector):
         self.patch_embed = nn.Linear(points + self.channels, narrow)
         self.decoder = make_encoder(settings.encoder, narrow)
         self.to_points = nn.Linear(narrow, points)
-        self.banks = banks_for(self.timing, self.channels)
+        self.bank = ShapeBank(self.timing, self.channels)
 
     def forward(self, window: Tensor, observed: Tensor) -> dict[str, Tensor]:
         """Scores a batch; the arrays are those of the table in ``edge_tsad.types``.
@@ -119,17 +128,8 @@ class CoAD(Detector):
         without any observed point has nothing. ``channel_score`` divides the score in proportion to
         |x − x_r| + w·s of each channel and sums up to it. ``expected`` is x_r in engineering units.
         """
-        x, coverage = bridge(self.rescale(window), observed), self.coverage(observed)
-        has_data = self.has_data(coverage)
-        first = self.judge(x, coverage)
-        probability = torch.sigmoid(first.fused)
-        draft = self.reconstruct(x, coverage, self.mask(probability, has_data))
-        second = self.compare(first, self.judge(as_seen(draft, x, observed), coverage))
-        joint = (probability + torch.sigmoid(second.fused)) * 0.5
-        expected = self.reconstruct(x, coverage, self.mask(joint, has_data))
-        residual = torch.abs(x - expected) * observed
-        strangeness = self.strangeness(as_seen(x, draft, observed)) * observed
-        score = _over_points(joint * has_data)
+        probability, residual, strangeness, expected = self.terms(window, observed)
+        score = probability
         for term in (residual, strangeness):
             score = score + (term[:, :, 0] if self.channels == 1 else _root_mean_square(term))
         weight = residual + strangeness + _SHARE_FLOOR
@@ -139,6 +139,23 @@ class CoAD(Detector):
             "channel_score": score.unsqueeze(2) * share,
             "expected": expected * self.scale + self.offset,
         }
+
+    def terms(self, window: Tensor, observed: Tensor) -> Terms:
+        """Steps 1 to 6, and the distance to known shapes."""
+        x, coverage = bridge(self.rescale(window), observed), self.coverage(observed)
+        has_data = self.has_data(coverage)
+        first = self.judge(x, coverage)
+        probability = torch.sigmoid(first.fused)
+        draft = self.reconstruct(x, coverage, self.mask(probability, has_data))
+        second = self.compare(first, self.judge(as_seen(draft, x, observed), coverage))
+        joint = (probability + torch.sigmoid(second.fused)) * 0.5
+        expected = self.reconstruct(x, coverage, self.mask(joint, has_data))
+        return Terms(
+            _over_points(joint * has_data),
+            torch.abs(x - expected) * observed,
+            self.strangeness(as_seen(x, draft, observed)) * observed,
+            expected,
+        )
 
     def rescale(self, window: Tensor) -> Tensor:
         """Engineering units to scaled and bounded values, f32[B, T, C]."""
@@ -184,9 +201,8 @@ class CoAD(Detector):
 
     def strangeness(self, x: Tensor) -> Tensor:
         """The weighted distance of ``x`` to the shapes of the history, f32[B, T, C]."""
-        first, *others = (bank(x) for bank in self.banks)
-        total: Tensor = sum(others, first)
-        return total * (SHAPE_WEIGHT / len(self.banks))
+        distance: Tensor = self.bank(x)
+        return SHAPE_WEIGHT * distance
 
     def fold(self) -> CoAD:
         """Merges the normalisation layers into their neighbours, for good, and returns itself."""

@@ -7,7 +7,7 @@ points, stretches and channels left out at random so that missing data is nothin
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from edge_tsad.decode import decode
 from edge_tsad.detectors.base import Progress
 from edge_tsad.detectors.missing import as_seen, bridge
-from edge_tsad.detectors.shapes import ShapeBank
 from edge_tsad.errors import ConfigError, DataError
 from edge_tsad.training.distortion import distort
 from edge_tsad.training.series import Segment, Series
@@ -48,7 +47,7 @@ class FitOptions:
     """
 
     encoder: str = "conv"
-    width: int = 64
+    width: int = 48
     reconstruction_width: int = 24
     steps: int = 400
     batch: int | None = None
@@ -145,8 +144,7 @@ def optimise(
         Segment(net.rescale(torch.from_numpy(part.values)).numpy(), part.observed)
         for part in segments
     ]
-    for bank in net.banks:
-        cast(ShapeBank, bank).fit(scaled, rng)
+    net.bank.fit(scaled, rng)
     sampler, count = WindowSampler(scaled, timing.window), options.windows(timing.window)
     steps = max(2, round(options.effort * options.steps))
     optimiser = torch.optim.Adam(net.parameters(), lr=PEAK_RATE)

@@ -80,7 +80,7 @@ class _Block(nn.Module):
         weight = self.depthwise.t().reshape(width, 1, 1, kernel)
         reach = self.dilation * (kernel // 2)
         # In two dimensions, so that these permutations and those that a converter puts around a
-        # convolution cancel: in TFLite they were a sixth of all operators.
+        # convolution cancel each other.
         y = nn.functional.conv2d(
             x.unsqueeze(1).permute(0, 3, 1, 2),
             weight,

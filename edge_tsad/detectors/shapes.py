@@ -8,6 +8,8 @@ a bank needs no gradient, and errs elsewhere than a net that was trained on simu
 
 from __future__ import annotations
 
+from typing import cast
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -18,14 +20,16 @@ from torch.nn.functional import linear
 from edge_tsad.training.series import Segment
 from edge_tsad.types import FloatArray, Timing
 
-__all__ = ["ShapeBank", "banks_for"]
+__all__ = ["ShapeBank"]
 
 SHAPES = 256
-"""Shapes in a bank; 512 found no more anomalies, 128 fewer."""
+"""Shapes of each length in a bank."""
 
-SCALES = ((1.0, 64), (0.5, 32))
-"""Lengths of the stretches in periods, and the values that a shape of this length has about: two
-lengths together found more than either."""
+VALUES = 64
+"""Values that one period has in a bank, about; longer periods are coarsened to it."""
+
+SHARES = (0.25, 1.0)
+"""Lengths of the stretches in periods, ascending: a spike or a step, and a whole cycle."""
 
 LONGEST_SHARE = 4
 """A stretch is at most the window's length divided by this, so that most of the window is judged
@@ -35,7 +39,7 @@ POSITIONS = 8
 """Stretches that begin within the length of one, at least; more would tell no more."""
 
 SHORTEST = 8
-"""Points, and values of a shape, below which a stretch has no shape."""
+"""Points of a period, and values of a shape, below which a stretch has no shape."""
 
 FLATTEST = 0.2
 """Stretches that vary by less than this share of the channel's standard deviation are not blown up
@@ -65,66 +69,108 @@ Float64 = npt.NDArray[np.float64]
 
 
 class ShapeBank(nn.Module):
-    """Distances to the nearest of ``SHAPES`` shapes of L values, each the mean of ``step`` points.
+    """Distances to the nearest known shapes of each length, in coarsened windows.
 
     One bank serves all channels: each is a series of its own here, scaled by its own spread, and
     what is normal in one may appear in another.
     """
 
     flattest: Tensor
-    shapes: Tensor
-    sizes: Tensor
-    unit: Tensor
 
-    def __init__(self, window: int, channels: int, points: int, values: int) -> None:
-        """For stretches of about ``points`` points as shapes of about ``values`` values."""
+    def __init__(self, timing: Timing, channels: int) -> None:
+        """An empty bank; ``fit`` fills it."""
         super().__init__()
-        self.window, self.channels = window, channels
-        self.step = max(1, round(points / values))
-        self.values = max(SHORTEST, round(points / self.step))
-        self.stride = max(1, self.values // POSITIONS)
-        self.register_buffer("shapes", torch.zeros(SHAPES, self.values))
-        self.register_buffer("sizes", torch.zeros(SHAPES))
+        self.window, self.channels = timing.window, channels
+        period = max(SHORTEST, min(timing.period, timing.window // LONGEST_SHARE))
+        self.step = max(1, round(period / VALUES))
+        lengths = {max(SHORTEST, round(share * period / self.step)) for share in SHARES}
+        self.sets = nn.ModuleList(ShapeSet(channels, length) for length in sorted(lengths))
         self.register_buffer("flattest", torch.ones(channels))
-        self.register_buffer("unit", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """f32[B, T, C] ≥ 0 of scaled and complete ``x`` f32[B, T, C].
+        """f32[B, T, C] ≥ 0 of scaled and complete ``x`` f32[B, T, C]: the mean over the lengths.
 
         1 is the distance that a hundredth of the history exceeds. A stretch counts around its
         middle; points near both ends take the value of the nearest stretch.
         """
         count = self.window // self.step
         series = x[:, self.window - count * self.step :].transpose(1, 2)
-        coarse = series.reshape(-1, self.channels, count, self.step).mean(dim=3)
-        distance = self._nearest(_stretches(coarse, self.values)[:, :, :: self.stride])
-        distance = distance.transpose(1, 2) / self.unit
-        # Repeated by broadcasting, which needs no table of indices in a file.
-        each = self.stride * self.step
-        points = distance.unsqueeze(2).expand(-1, -1, each, -1).flatten(1, 2)
-        left = self.window - count * self.step + (self.values - self.stride) // 2 * self.step
-        right = self.window - left - points.shape[1]
-        before, after = points[:, :1].expand(-1, left, -1), points[:, -1:].expand(-1, right, -1)
-        return torch.cat([before, points, after], dim=1)
+        stretches = series.reshape(-1, self.channels, count, self.step).mean(dim=3, keepdim=True)
+        parts = []
+        for shapes in self._sets():
+            stretches = _lengthened(stretches, shapes.length)
+            distance = shapes(stretches[:, :, :: shapes.stride], self.flattest)
+            parts.append(self._over_points(distance.transpose(1, 2), shapes))
+        return sum(parts[1:], parts[0]) / len(parts)
 
-    def _nearest(self, stretches: Tensor) -> Tensor:
-        """Distances f32[B, C, n] of ``stretches`` f32[B, C, n, L]."""
-        shape = stretches - stretches.mean(dim=3, keepdim=True)
-        spread = torch.sqrt(shape.square().mean(dim=3, keepdim=True))
-        # Normalised before the product: a level would cost the precision of what is compared.
-        shape = shape / (torch.maximum(spread, self.flattest[:, None, None]) * self.values**0.5)
-        nearest = (2 * linear(shape, self.shapes) - self.sizes).amax(dim=3)
-        square = (shape.square().sum(dim=3) - nearest).clamp(min=0.0)
-        return torch.sqrt(square + SOFTENING**2) - SOFTENING
+    def _over_points(self, distance: Tensor, shapes: ShapeSet) -> Tensor:
+        """f32[B, T, C] of the distances f32[B, n, C] of stretches a stride apart."""
+        # Repeated by broadcasting, which needs no table of indices in a file.
+        each = shapes.stride * self.step
+        points = distance.unsqueeze(2).expand(-1, -1, each, -1).flatten(1, 2)
+        before = (shapes.length - shapes.stride) // 2 * self.step
+        left = self.window % self.step + before
+        right = self.window - left - points.shape[1]
+        first, last = points[:, :1].expand(-1, left, -1), points[:, -1:].expand(-1, right, -1)
+        return torch.cat([first, points, last], dim=1)
 
     def fit(self, scaled: list[Segment], rng: np.random.Generator) -> None:
         """Fill the bank from the history's stretches, ``scaled`` like ``forward``'s input."""
-        spread = np.array([_spread(scaled, channel) for channel in range(self.channels)])
-        flattest = FLATTEST * spread
-        parts = [
-            self._stretches(scaled, channel, flattest[channel]) for channel in range(self.channels)
-        ]
-        most = max(SHAPES, MOST_STRETCHES // self.channels)
+        channels = range(self.channels)
+        flattest = FLATTEST * np.array([_spread(scaled, channel) for channel in channels])
+        self.flattest.copy_(torch.from_numpy(flattest))
+        for shapes in self._sets():
+            parts = [
+                _normalised(self._stretches(scaled, channel, shapes.length), flattest[channel])
+                for channel in channels
+            ]
+            shapes.fit(parts, rng)
+
+    def _sets(self) -> list[ShapeSet]:
+        return [cast(ShapeSet, shapes) for shapes in self.sets]
+
+    def _stretches(self, scaled: list[Segment], channel: int, length: int) -> Float64:
+        """All fully observed stretches of one channel, f64[n, L]."""
+        reach = (length - 1) * self.step + 1
+        found = [np.empty((0, length))]
+        views = np.lib.stride_tricks.sliding_window_view
+        for segment in scaled:
+            coarse = _moving_mean(segment.values[:, channel], self.step)
+            complete = _moving_mean(segment.observed[:, channel], self.step) > 1 - 1e-6
+            if len(coarse) >= reach:
+                whole = views(complete, reach)[:, :: self.step].all(axis=1)
+                found.append(views(coarse, reach)[:, :: self.step][whole])
+        return np.concatenate(found)
+
+
+class ShapeSet(nn.Module):
+    """``SHAPES`` shapes of one length L; each is what a z-normalised stretch looks like."""
+
+    shapes: Tensor
+    half_squares: Tensor
+    unit: Tensor
+
+    def __init__(self, channels: int, length: int) -> None:
+        super().__init__()
+        self.length, self.stride = length, max(1, length // POSITIONS)
+        self.register_buffer("shapes", torch.zeros(SHAPES, length))
+        self.register_buffer("half_squares", torch.zeros(SHAPES))
+        self.register_buffer("unit", torch.ones(channels))
+
+    def forward(self, stretches: Tensor, flattest: Tensor) -> Tensor:
+        """Distances f32[B, C, n] of ``stretches`` f32[B, C, n, L] in units of the history's."""
+        shape = stretches - stretches.mean(dim=3, keepdim=True)
+        spread = torch.sqrt(shape.square().mean(dim=3, keepdim=True))
+        # Normalised before the product: a level would cost the precision of what is compared.
+        largest = torch.maximum(spread, flattest[:, None, None])
+        shape = shape / (largest * self.length**0.5)
+        nearest = linear(shape, self.shapes, -self.half_squares).amax(dim=3)
+        square = ((spread / largest).square().squeeze(3) - 2 * nearest).clamp(min=0.0)
+        return (torch.sqrt(square + SOFTENING**2) - SOFTENING) / self.unit[:, None]
+
+    def fit(self, parts: list[FloatArray], rng: np.random.Generator) -> None:
+        """Fill from the normalised stretches f32[n, L] of each channel."""
+        most = max(SHAPES, MOST_STRETCHES // len(parts))
         parts = [
             part if len(part) <= most else part[np.sort(rng.choice(len(part), most, replace=False))]
             for part in parts
@@ -135,51 +181,29 @@ class ShapeBank(nn.Module):
             for part in parts
         ]
         self.shapes.copy_(torch.from_numpy(shapes))
-        self.sizes.copy_(self.shapes.square().sum(dim=1))
-        self.flattest.copy_(torch.from_numpy(flattest))
+        self.half_squares.copy_(0.5 * self.shapes.square().sum(dim=1))
         self.unit.copy_(torch.tensor(unit).clamp(min=LEAST_UNIT))
 
-    def _stretches(self, scaled: list[Segment], channel: int, flattest: float) -> FloatArray:
-        """All fully observed stretches of one channel as shapes f32[n, L] of norm ≤ 1."""
-        reach = (self.values - 1) * self.step + 1
-        found = [np.empty((0, self.values))]
-        for segment in scaled:
-            coarse = _moving_mean(segment.values[:, channel], self.step)
-            complete = _moving_mean(segment.observed[:, channel], self.step) > 1 - 1e-6
-            if len(coarse) < reach:
-                continue
-            views = np.lib.stride_tricks.sliding_window_view
-            whole = views(complete, reach)[:, :: self.step].all(axis=1)
-            found.append(views(coarse, reach)[:, :: self.step][whole])
-        stretches = np.concatenate(found)
-        stretches = stretches - stretches.mean(axis=1, keepdims=True)
-        divisor = np.maximum(stretches.std(axis=1, keepdims=True), flattest)
-        return np.asarray(stretches / (divisor * self.values**0.5), np.float32)
 
+def _lengthened(stretches: Tensor, length: int) -> Tensor:
+    """All stretches f32[B, C, n − (L − K), L] of a series, from all its stretches f32[B, C, n, K].
 
-def banks_for(timing: Timing, channels: int) -> nn.ModuleList:
-    """Empty banks for the lengths of ``SCALES``."""
-    longest = min(timing.period, timing.window // LONGEST_SHARE)
-    return nn.ModuleList(
-        ShapeBank(timing.window, channels, max(SHORTEST, round(share * longest)), values)
-        for share, values in SCALES
-    )
-
-
-def _stretches(series: Tensor, length: int) -> Tensor:
-    """f32[B, C, n] → f32[B, C, n − length + 1, length]: all stretches.
-
-    By joining shorter ones, doubling their length: the indices of ``Tensor.unfold`` would be the
-    largest part of an exported file.
+    By joining overlapping ones, at most doubling their length: the indices of ``Tensor.unfold``
+    would be the largest part of an exported file.
     """
-    found, size = series.unsqueeze(3), 1
-    while size < length:
+    while (size := stretches.shape[3]) < length:
         more = min(size, length - size)
-        count = series.shape[2] - size - more + 1
-        later = found[:, :, more : more + count, size - more :]
-        found = torch.cat([found[:, :, :count], later], dim=3)
-        size += more
-    return found
+        count = stretches.shape[2] - more
+        later = stretches[:, :, more:, size - more :]
+        stretches = torch.cat([stretches[:, :, :count], later], dim=3)
+    return stretches
+
+
+def _normalised(stretches: Float64, flattest: float) -> FloatArray:
+    """Stretches [n, L] as shapes f32[n, L] of norm ≤ 1."""
+    centred = stretches - stretches.mean(axis=1, keepdims=True)
+    divisor = np.maximum(centred.std(axis=1, keepdims=True), flattest)
+    return np.asarray(centred / (divisor * stretches.shape[1] ** 0.5), np.float32)
 
 
 def _spread(scaled: list[Segment], channel: int) -> float:

@@ -16,8 +16,7 @@ from edge_tsad.detectors.shapes import (
     SHAPES,
     SOFTENING,
     ShapeBank,
-    _stretches,
-    banks_for,
+    _lengthened,
 )
 from edge_tsad.training.series import Segment
 
@@ -32,51 +31,50 @@ def recording(points: int = 1500, *, channels: int = 1, seed: int = 0) -> Segmen
     return Segment(values, np.ones_like(values))
 
 
-def bank(points: int = 24, values: int = 12, *, channels: int = 1) -> ShapeBank:
-    made = ShapeBank(WINDOW, channels, points, values)
+def bank(period: int = 24, window: int = WINDOW, *, channels: int = 1) -> ShapeBank:
+    made = ShapeBank(short_timing(window=window, period=period), channels)
     made.fit([recording(channels=channels)], np.random.default_rng(0))
     return made
 
 
 def plain(made: ShapeBank, x: np.ndarray, channel: int) -> np.ndarray:
-    """Each stretch's distance by a loop, at the point where the stretch counts first."""
+    """The mean distance by a loop over stretches, each at the points where it counts."""
     spread = recording(channels=made.channels).values[:, channel].astype(np.float64).std()
-    length, found = made.values * made.step, np.full(len(x), np.nan)
-    start = len(x) % made.step
-    for begin in range(start, len(x) - length + 1, made.stride * made.step):
-        coarse = x[begin : begin + length].reshape(-1, made.step).mean(axis=1)
-        shape = coarse - coarse.mean()
-        shape /= max(coarse.std(), FLATTEST * spread) * np.sqrt(made.values)
-        distance = np.linalg.norm(made.shapes.numpy() - shape, axis=1).min()
-        middle = begin + (made.values - made.stride) // 2 * made.step
-        soft = np.hypot(distance, SOFTENING) - SOFTENING
-        found[middle : middle + made.stride * made.step] = soft / made.unit[channel].item()
-    return found
+    total = np.zeros(len(x))
+    for shapes in made._sets():
+        reach, found = shapes.length * made.step, np.full(len(x), np.nan)
+        for begin in range(len(x) % made.step, len(x) - reach + 1, shapes.stride * made.step):
+            coarse = x[begin : begin + reach].reshape(-1, made.step).mean(axis=1)
+            shape = coarse - coarse.mean()
+            shape /= max(coarse.std(), FLATTEST * spread) * np.sqrt(shapes.length)
+            distance = np.linalg.norm(shapes.shapes.numpy() - shape, axis=1).min()
+            middle = begin + (shapes.length - shapes.stride) // 2 * made.step
+            soft = np.hypot(distance, SOFTENING) - SOFTENING
+            found[middle : middle + shapes.stride * made.step] = soft / shapes.unit[channel].item()
+        known = np.flatnonzero(~np.isnan(found))
+        total += np.interp(np.arange(len(x)), known, found[known])
+    return total / len(made.sets)
 
 
-@pytest.mark.parametrize(("points", "values"), [(24, 12), (24, 24), (20, 8), (31, 10)])
+@pytest.mark.parametrize(("period", "window"), [(24, 96), (8, 96), (100, 408), (230, 1000)])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_distances_are_those_of_the_definition(points: int, values: int, channels: int) -> None:
-    made = bank(points, values, channels=channels)
-    x = recording(WINDOW, channels=channels, seed=3).values.copy()
+def test_distances_are_those_of_the_definition(period: int, window: int, channels: int) -> None:
+    made = bank(period, window, channels=channels)
+    x = recording(window, channels=channels, seed=3).values.copy()
     x[40:50] += 0.2
     out = made(torch.from_numpy(x)[None]).numpy()[0]
-    assert out.shape == x.shape
     for channel in range(channels):
         expected = plain(made, x[:, channel].astype(np.float64), channel)
-        known = ~np.isnan(expected)
-        np.testing.assert_allclose(out[known, channel], expected[known], atol=2e-3)
-        first, last = np.flatnonzero(known)[[0, -1]]
-        assert np.ptp(out[:first, channel]) == np.ptp(out[last:, channel]) == 0
+        np.testing.assert_allclose(out[:, channel], expected, atol=2e-3)
 
 
 def test_a_shape_never_seen_is_far_and_level_and_size_alone_are_not() -> None:
     made = bank()
     x = recording(WINDOW, seed=5).values
     normal = made(torch.from_numpy(x)[None]).numpy().max()
-    assert normal < 2
+    assert normal < 1
     for same in (x + 0.5, 2 * x):
-        assert made(torch.from_numpy(same)[None]).numpy().max() < 1.5 * normal
+        assert made(torch.from_numpy(same)[None]).numpy().max() < 1
     strange = x.copy()
     strange[40:52] = strange[40:52][::-1]
     assert made(torch.from_numpy(strange)[None]).numpy()[0, 40:52].max() > 3 * normal
@@ -88,17 +86,18 @@ def test_a_flat_line_is_far_from_all_shapes_of_a_signal_that_moves() -> None:
 
 
 def test_int8_holds_each_shape_exactly() -> None:
-    shapes = bank().shapes.numpy()
-    step = np.abs(shapes).max(axis=1, keepdims=True) / GRID
-    np.testing.assert_allclose(np.rint(shapes / step) * step, shapes, atol=1e-7)
+    for made in bank()._sets():
+        shapes = made.shapes.numpy()
+        step = np.abs(shapes).max(axis=1, keepdims=True) / GRID
+        np.testing.assert_allclose(np.rint(shapes / step) * step, shapes, atol=1e-7)
 
 
 def test_a_history_of_few_stretches_is_its_own_bank() -> None:
-    made = ShapeBank(WINDOW, 1, 24, 12)
-    short = recording(60)
-    made.fit([short], np.random.default_rng(0))
-    assert len(made.shapes) == SHAPES
-    assert made.unit.item() == pytest.approx(LEAST_UNIT)
+    made = ShapeBank(short_timing(window=WINDOW, period=24), 1)
+    made.fit([recording(60)], np.random.default_rng(0))
+    for shapes in made._sets():
+        assert len(shapes.shapes) == SHAPES
+        assert shapes.unit.item() == pytest.approx(LEAST_UNIT)
 
 
 def test_missing_points_and_channels_leave_no_shapes() -> None:
@@ -106,21 +105,22 @@ def test_missing_points_and_channels_leave_no_shapes() -> None:
     gappy.observed[:, 1] = 0
     gappy.values[300:700] = 9.0
     gappy.observed[300:700] = 0
-    made = ShapeBank(WINDOW, 2, 24, 12)
+    made = ShapeBank(short_timing(window=WINDOW, period=24), 2)
     made.fit([gappy], np.random.default_rng(0))
     x = recording(WINDOW, channels=2, seed=5).values
-    assert made(torch.from_numpy(x)[None]).numpy()[..., 0].max() < 2
-    assert torch.isfinite(made.unit).all()
+    out = made(torch.from_numpy(x)[None]).numpy()
+    assert out[..., 0].max() < 2
+    assert np.isfinite(out).all()
 
 
-@given(st.integers(1, 12), st.integers(0, 9))
+@given(st.integers(1, 6), st.integers(0, 9), st.integers(0, 9))
 @settings(deadline=None, max_examples=40)
-def test_stretches_are_all_views_of_a_length(length: int, more: int) -> None:
-    series = torch.arange(2 * 3 * (length + more), dtype=torch.float32).reshape(2, 3, -1)
-    assert torch.equal(_stretches(series, length), series.unfold(2, length, 1))
+def test_stretches_are_all_views_of_a_length(short: int, longer: int, more: int) -> None:
+    series = torch.arange(2 * 3 * (short + longer + more), dtype=torch.float32).reshape(2, 3, -1)
+    found = _lengthened(_lengthened(series.unsqueeze(3), short), short + longer)
+    assert torch.equal(found, series.unfold(2, short + longer, 1))
 
 
-def test_banks_are_as_long_as_the_period_and_half_of_it() -> None:
-    timing = short_timing()
-    lengths = [made.values * made.step for made in banks_for(timing, 1)]
-    assert lengths == [16, 8]
+def test_lengths_are_a_quarter_and_the_whole_of_a_period() -> None:
+    made = ShapeBank(short_timing(window=1000, period=230), 1)
+    assert [shapes.length * made.step for shapes in made._sets()] == [56, 232]

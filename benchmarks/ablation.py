@@ -1,0 +1,163 @@
+"""What each term of CoAD's score finds, alone and together, from one fit a series.
+
+Run from the repository's root:
+
+    python benchmarks/ablation.py UCR --data DATA --series @benchmarks/tune24.txt
+
+Each series is fitted once; the terms of that one net are then scored as streams of their own, so that
+two rows of the table differ by the term alone and not by the chances of two fits. Scores come from the
+torch module: export's gate holds the files to it. A stopped run goes on from OUT.csv.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from joblib import Parallel, delayed
+
+from edge_tsad.cli.listed import lines_of
+from edge_tsad.detectors.coad import SHAPE_WEIGHT, CoAD, Terms
+from edge_tsad.evaluation.benchmark import Settings
+from edge_tsad.evaluation.candidates import Candidate, Fitted
+from edge_tsad.evaluation.figures import measure
+from edge_tsad.evaluation.ledger import current_commit
+from edge_tsad.evaluation.protocol import history_of
+from edge_tsad.evaluation.report import machine
+from edge_tsad.evaluation.sets import LabelledSeries, load_set
+from edge_tsad.evaluation.shipped import DetectorStream
+from edge_tsad.runtime.scorer import StreamScorer
+from edge_tsad.training.series import Series
+from edge_tsad.training.threads import one_thread
+from edge_tsad.types import FloatArray
+
+Score = Callable[[Terms], torch.Tensor]
+
+SCORES: Mapping[str, Score] = {
+    "A_c": lambda terms: terms.probability,
+    "r": lambda terms: _size(terms.residual),
+    "s": lambda terms: _size(terms.strangeness),
+    "A_c + r (the paper's)": lambda terms: terms.probability + _size(terms.residual),
+    "A_c + s": lambda terms: terms.probability + _size(terms.strangeness),
+    "A_c + r + s (shipped)": lambda terms: (
+        terms.probability + _size(terms.residual) + _size(terms.strangeness)
+    ),
+}
+FIGURES = ("acc1", "acc3", "vus_pr", "auc_pr")
+BATCH = 64
+
+
+def _size(term: torch.Tensor) -> torch.Tensor:
+    return torch.sqrt(torch.mean(term * term, dim=2))
+
+
+class TermBackend:
+    """Scores windows by some of the terms; behind the protocol of the device backends."""
+
+    name = "terms"
+    max_batch = BATCH
+
+    def __init__(self, net: CoAD, score: Score) -> None:
+        self._net, self._score = net, score
+
+    def score(self, windows: FloatArray, observed: FloatArray) -> dict[str, npt.NDArray[np.float32]]:
+        """Only ``score`` means something here."""
+        with torch.inference_mode():
+            terms = self._net.terms(
+                torch.from_numpy(np.array(windows)), torch.from_numpy(np.array(observed))
+            )
+            expected = terms.expected.numpy()
+            score = self._score(terms).numpy()
+        return {"score": score, "channel_score": np.zeros_like(expected), "expected": expected}
+
+
+class Part(Candidate):
+    """A net that is fitted already, scored by some of its terms."""
+
+    def __init__(self, name: str, net: CoAD) -> None:
+        self.name, self._net = name, net
+
+    def settings(self) -> dict[str, object]:
+        """The terms."""
+        return {"terms": self.name}
+
+    def fit(self, history: Series, seed: int) -> Fitted:
+        """The same net whatever the seed; it was fitted to ``history``."""
+        timing, channels = self._net.timing, len(history.channels)
+        backend = TermBackend(self._net, SCORES[self.name])
+        return Fitted(
+            stream=lambda: DetectorStream(StreamScorer(timing, channels, backend)),
+            window=timing.window,
+            delay=timing.delay,
+        )
+
+
+def figures_of(series: LabelledSeries, seed: int) -> list[dict[str, object]]:
+    """A row for each of ``SCORES``."""
+    history = history_of(series)
+    with one_thread():
+        net = CoAD.fit(history, CoAD.plan(history), seed=seed)
+        rows = []
+        for name in SCORES:
+            found = measure(Part(name, net), series, seed, timeout_s=Settings().timeout_s)
+            kept = {key: found[key] for key in ("status", *FIGURES)}
+            rows.append({"series": series.name, "recording": series.group, "terms": name, **kept})
+    return rows
+
+
+def markdown(rows: list[dict[str, str]], command: str) -> str:
+    """Means over the series."""
+    names = sorted({row["series"] for row in rows})
+    lines = ["# What each term of CoAD finds", "", f"- command: `{command}`"]
+    lines += [f"- commit: {current_commit()}", *machine(), ""]
+    lines += [
+        f"{len(names)} series of the half that is set apart for choosing, one of each recording, "
+        "one fit each; scores as a stream has them. The choice of the terms was made on these very "
+        f"series. s is weighted by {SHAPE_WEIGHT:g}.",
+        "",
+        "| score | Acc@1 | Acc@3 | VUS-PR | AUC-PR |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for terms in SCORES:
+        own = [row for row in rows if row["terms"] == terms]
+        means = [np.mean([float(row[key]) for row in own]) for key in FIGURES]
+        lines.append(f"| {terms} | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Measure what is missing, a series at a time, and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("set")
+    parser.add_argument("--data", default=".")
+    parser.add_argument("--series", default="", help="NAME,NAME or @FILE")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/ablation"))
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    names = [name for line in lines_of(given.series, "--series") for name in line.split(",")]
+    chosen = load_set(given.set, given.data).choose([name for name in names if name])
+    table = given.out.with_suffix(".csv")
+    rows = list(csv.DictReader(table.open())) if table.exists() else []
+    missing = [one for one in chosen.series if one.name not in {row["series"] for row in rows}]
+    pool = Parallel(n_jobs=given.jobs, return_as="generator_unordered")
+    with table.open("a", newline="") as file:
+        writer = csv.DictWriter(file, ("series", "recording", "terms", "status", *FIGURES))
+        if not rows:
+            writer.writeheader()
+        for found in pool(delayed(figures_of)(one, given.seed) for one in missing):
+            writer.writerows(found)
+            file.flush()
+            print(found[-1], flush=True)
+    rows = list(csv.DictReader(table.open()))
+    command = f"python benchmarks/ablation.py {given.set} --series {given.series}"
+    given.out.with_suffix(".md").write_text(markdown(rows, command), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
