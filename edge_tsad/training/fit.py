@@ -20,6 +20,7 @@ from edge_tsad.training.model import TrainedModel
 from edge_tsad.training.plan import history_period
 from edge_tsad.training.series import Series
 from edge_tsad.training.spans import excluding
+from edge_tsad.training.suspicious import suspicious_spans
 from edge_tsad.training.threads import one_thread
 from edge_tsad.training.windows import WindowSampler
 from edge_tsad.types import FloatArray, PolicySettings, Timing
@@ -128,10 +129,15 @@ def train(
     )
     fit_seconds = time.perf_counter() - started
     policy = policy_for(timing)
-    calibration = calibrate(fitted)
+    blocks = calibrate(fitted)
+    calibration = [block.score for block in blocks]
+    suspicious = suspicious_spans(blocks, history, normal, timing)
+    history_facts = _history_facts(history, normal, timing)
+    history_facts["warnings"] += _suspicion_warnings(suspicious)
     facts = {
-        **_history_facts(history, normal, timing),
+        **history_facts,
         "excluded": list(exclude),
+        "suspicious": suspicious,
         "held_out_points": len(reserved.held_out),
         "held_out_unseen": reserved.unseen,
         "seed": seed,
@@ -201,6 +207,16 @@ def _history_facts(history: Series, normal: Series, timing: Timing) -> dict[str,
             *_window_warnings(period.points, timing.window),
         ],
     }
+
+
+def _suspicion_warnings(spans: list[str]) -> list[str]:
+    if not spans:
+        return []
+    options = " ".join(f"--exclude {span}" for span in spans)
+    return [
+        f"{len(spans)} stretches of the history look unlike the rest to a net that never saw them; "
+        f"nothing was dropped. If they were no normal operation, train again with {options}"
+    ]
 
 
 def _warnings(history: Series, found: bool, missing: float, labelled: int) -> list[str]:
