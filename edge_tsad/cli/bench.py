@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from edge_tsad.cli.listed import lines_of
 from edge_tsad.evaluation.benchmark import Benchmark, Settings
 from edge_tsad.evaluation.ledger import Ledger, current_commit
 from edge_tsad.evaluation.report import last_line, machine, markdown, write_csv
@@ -24,6 +25,13 @@ REPORT = "report"
 def words(_context: click.Context, _option: click.Parameter, values: Sequence[str]) -> list[str]:
     """``a,b`` and repeated options as one list."""
     return [word.strip() for value in values for word in value.split(",") if word.strip()]
+
+
+def listed(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[str]:
+    """As ``words``; ``@FILE`` stands for the lines of a file."""
+    return words(
+        context, option, [line for value in values for line in lines_of(value, "--series")]
+    )
 
 
 def numbers(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[int]:
@@ -44,7 +52,12 @@ def numbers(context: click.Context, option: click.Parameter, values: Sequence[st
     show_envvar=True,
     help="Folder in which sets are looked up by name.",
 )
-@click.option("--series", multiple=True, callback=words, help="Only these; NAME,NAME.")
+@click.option(
+    "--series",
+    multiple=True,
+    callback=listed,
+    help="Only these; NAME,NAME, or @FILE with a name a line.",
+)
 @click.option("--half", help="tune (default where a set has halves) or report.")
 @click.option(
     "--detector",
@@ -99,6 +112,7 @@ def command(
     \b
     Example:
       edge-tsad bench UCR --data sets --detector coad,matrix-profile,kmeans-ad --jobs 2
+      edge-tsad bench UCR --data sets --series @benchmarks/tune24.txt --seed 0,1,2
       edge-tsad bench my-machine/ --peers
     """
     chosen = load_set(set_or_npz, data).choose(series, half)

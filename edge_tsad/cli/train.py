@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge_tsad.cli.listed import lines_of
 from edge_tsad.cli.tables import duration, number, pairs
 from edge_tsad.cli.workstation import data_options, duration_ns, needs, progress_bar, units_of
 from edge_tsad.errors import ConfigError, DataError
@@ -31,6 +32,7 @@ DATA is a CSV file with a line of column names, or an NPZ file; a time column gi
 Examples:
   edge-tsad train last-month.csv
   edge-tsad train pump.csv --columns pressure,flow --unit pressure=bar --out pump.safetensors
+  edge-tsad train pump.csv --exclude 2026-03-01T08:00..2026-03-01T09:30 --exclude @repairs.txt
   edge-tsad train archive.npz --key machine-1 --max-delay 10m --seed 7
 """,
 )
@@ -39,6 +41,13 @@ Examples:
 @click.option("--key", help="Array of an NPZ file of several series.")
 @click.option("--detector", default="coad", show_default=True, help="Which detector to train.")
 @click.option("--max-delay", help='Longest delay of a score, such as "10m" or "50pt".')
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="FROM..TO",
+    help="Leave out this stretch, both ends included: ISO times (UTC), or row numbers from 0; "
+    "@FILE has one a line; may be repeated.",
+)
 @click.option("--set", "settings", multiple=True, help="NAME=VALUE of the detector: steps=200, …")
 @click.option("--seed", default=0, show_default=True, help="Of everything drawn at random.")
 @click.option("--out", type=click.Path(path_type=Path), help="Model file.  [DATA's name]")
@@ -47,6 +56,7 @@ def command(
     data: Path,
     detector: str,
     max_delay: str | None,
+    exclude: tuple[str, ...],
     settings: tuple[str, ...],
     seed: int,
     out: Path | None,
@@ -56,13 +66,14 @@ def command(
     with needs("train"):
         import edge_tsad.training.fit  # noqa: F401 - fails here if a package is missing
     options = _options(settings)
+    spans = [line for value in exclude for line in lines_of(value, "--exclude")]
     history = read_history(data, **reading)
     if max_delay is not None:
         options["max_delay"] = _points(max_delay, history)
     target = out or Path(data.stem).with_suffix(".safetensors")
     if not target.parent.is_dir():
         raise ConfigError(f"--out: the folder {target.parent} does not exist; make it first")
-    model = fit(history, detector, options, seed)
+    model = fit(history, detector, options, seed, spans)
     model.save(target)
     click.echo("\n".join(pairs(_summary(model, target))))
     for warning in model.facts.get("warnings", []):
@@ -113,7 +124,9 @@ def _with_units(series: Series, units: dict[str, str]) -> Series:
     return dataclasses.replace(series, channels=channels)
 
 
-def fit(history: Series, detector: str, options: dict[str, Any], seed: int) -> TrainedModel:
+def fit(
+    history: Series, detector: str, options: dict[str, Any], seed: int, exclude: list[str]
+) -> TrainedModel:
     """Train with a bar on standard error."""
     from edge_tsad.training.fit import train
 
@@ -129,6 +142,7 @@ def fit(history: Series, detector: str, options: dict[str, Any], seed: int) -> T
             seed=seed,
             progress=tell,
             options=options,
+            exclude=exclude,
             processes=os.cpu_count() or 1,
         )
 
@@ -172,7 +186,14 @@ def _summary(model: TrainedModel, path: Path) -> dict[str, str]:
         "detector": f"{model.detector.name}, {number(model.detector.parameter_count())} parameters",
         "period": span(int(facts["period"])) if facts["period_found"] else "none found",
         "missing": f"{missing:.2%} of the values" if missing else "nothing",
+        "left out": _left_out(facts),
         "window": span(timing.window),
         "delay": span(timing.delay),
         "fitted in": duration(float(facts["seconds"])),
     }
+
+
+def _left_out(facts: dict[str, Any]) -> str:
+    labelled = int(facts["labelled_points_left_out"])
+    parts = [f"{number(labelled)} labelled points"] if labelled else []
+    return ", ".join([*parts, *facts["excluded"]]) or "nothing"

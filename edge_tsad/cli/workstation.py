@@ -44,7 +44,12 @@ def data_options(function: Function) -> Function:
     options = [
         click.option("--time", help="Column with the time stamps.  [time, timestamp, date, …]"),
         click.option("--columns", help="Columns that are channels, with commas.  [all others]"),
-        click.option("--label", help="Column of 0 and 1; rows with 1 are left out of training."),
+        click.option(
+            "--label-column",
+            "--label",
+            "label",
+            help="Column that is not 0 where anomalous; those rows are left out.  [label, …]",
+        ),
         click.option("--step", help='Grid step Δ, such as "1s".  [the median distance]'),
         click.option("--unit", multiple=True, help="CHANNEL=UNIT; may be repeated."),
     ]

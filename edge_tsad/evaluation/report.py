@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from edge_tsad import __version__
 from edge_tsad.evaluation.store import Record
-from edge_tsad.evaluation.summary import Estimate, Total, difference, totals
+from edge_tsad.evaluation.summary import Alarms, Estimate, Total, difference, totals
 
 __all__ = ["last_line", "machine", "markdown", "write_csv"]
 
@@ -119,13 +120,19 @@ def _accuracy(every: Sequence[Total]) -> list[str]:
 
 
 def _seeds(every: Sequence[Total]) -> list[str]:
-    rows = [
-        [_label(total), str(seed), f"{acc:.3f}", f"{vus:.3f}"]
-        for total in every
-        if len(total.seeds) > 1
-        for seed, (acc, vus) in total.seeds.items()
-    ]
+    rows = []
+    for total in every:
+        found = list(total.seeds.items())
+        if len(found) < 2:
+            continue
+        rows += [[_label(total), str(seed), *map(_three, figures)] for seed, figures in found]
+        spread = [max(some) - min(some) for some in zip(*total.seeds.values(), strict=True)]
+        rows.append([_label(total), "*spread*", *map(_three, spread)])
     return ["## Seeds", "", *_table(["", "seed", "Acc@1", "VUS-PR"], rows)] if rows else []
+
+
+def _three(figure: float) -> str:
+    return "-" if math.isnan(figure) else f"{figure:.3f}"
 
 
 def _differences(records: Sequence[Record], every: Sequence[Total]) -> list[str]:
@@ -140,32 +147,34 @@ def _differences(records: Sequence[Record], every: Sequence[Total]) -> list[str]
 
 
 def _alarms(every: Sequence[Total]) -> list[str]:
-    header = ["", "regions found", "openings that hit", "near", "false", "normal points"]
-    header += [
-        "false per 10,000",
-        "where promised",
-        "promised",
-        "inside interval",
-        "count explained",
-    ]
-    header += ["calibration states", "detection delay (points, median)"]
+    header = ["", "calibration", "runs", "regions found", "openings that hit", "near", "false"]
+    header += ["normal points", "false per 10,000", "where promised", "promised"]
+    header += ["inside interval", "count explained", "detection delay (points, median)"]
     rows = []
     for total in every:
-        if (alarms := total.alarms) is None:
+        if total.alarms is None:
             continue
-        row = [_label(total), f"{alarms.regions_found}/{alarms.regions}", str(alarms.hit)]
-        row += [str(alarms.near), str(alarms.false), f"{alarms.points:,}", f"{alarms.rate:.3f}"]
-        row += [f"{alarms.rate_stated:.3f}", f"{alarms.promised:.3f}"]
-        row += [f"{alarms.inside}/{alarms.stated}"]
-        row += [f"{alarms.inside_count}/{alarms.stated}"]
-        states = ", ".join(f"{state} {count}" for state, count in alarms.states.items())
-        rows.append([*row, states, f"{alarms.delay:.0f}"])
+        rows.append(_alarm_row(_label(total), "*all*", total.alarms))
+        rows += [_alarm_row("", state, alarms) for state, alarms in total.states.items()]
     words = (
         "Openings at the shipped threshold: a hit is within 100 points of an anomaly, a false one "
-        "more than a window away. *Inside interval*: series whose achieved rate lies in the "
-        "promised interval; *count explained*: with the chance of counting few events allowed for."
+        "more than a window away. *Inside interval*: runs (series and seeds) whose achieved rate "
+        "lies in the promised interval, of those that promise one; *count explained*: with the "
+        "chance of counting few events allowed for (95 % of a Poisson count at a rate in it)."
     )
     return ["## Alarms", "", words, "", *_table(header, rows)] if rows else []
+
+
+def _alarm_row(who: str, state: str, alarms: Alarms) -> list[str]:
+    row = [who, state, str(alarms.runs), f"{alarms.regions_found}/{alarms.regions}"]
+    row += [str(alarms.hit), str(alarms.near), str(alarms.false), f"{alarms.points:,}"]
+    row += [_three(alarms.rate), _three(alarms.rate_stated), _three(alarms.promised)]
+    row += [_share(alarms.inside, alarms.stated), _share(alarms.inside_count, alarms.stated)]
+    return [*row, "-" if math.isnan(alarms.delay) else f"{alarms.delay:.0f}"]
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part}/{whole} ({part / whole:.0%})" if whole else "-"
 
 
 def _costs(every: Sequence[Total]) -> list[str]:

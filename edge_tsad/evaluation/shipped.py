@@ -22,7 +22,7 @@ from edge_tsad.runtime.scorer import StreamScorer
 from edge_tsad.training.series import Series
 from edge_tsad.types import Cells, FloatArray, IndexArray
 
-__all__ = ["ShippedDetector", "choose_candidates"]
+__all__ = ["DetectorStream", "ShippedDetector", "choose_candidates", "option_of"]
 
 FORMAT, BACKEND = "onnx", "onnxruntime"
 """The file that is scored: fp32, converted in seconds; parity with the others is export's gate."""
@@ -86,7 +86,7 @@ class ShippedDetector(Candidate):
         threshold = Threshold.from_tail(file.entry.tail, budget)
         channels = len(model.channels)
         return Fitted(
-            stream=lambda: _Stream(StreamScorer(model.timing, channels, backend)),
+            stream=lambda: DetectorStream(StreamScorer(model.timing, channels, backend)),
             window=model.timing.window,
             delay=model.timing.delay,
             parameters=model.detector.parameter_count(),
@@ -103,17 +103,19 @@ class ShippedDetector(Candidate):
                 "export_s": round(exported - trained, 3),
                 "file_bytes": len(file.data),
                 "period": model.timing.period,
+                "suspicious": " ".join(model.facts["suspicious"]),
             },
         )
 
 
-class _Stream:
+class DetectorStream:
     """Rows as cells; a row without any value never reaches a gateway's scorer either."""
 
     def __init__(self, scorer: StreamScorer) -> None:
         self._scorer = scorer
 
     def extend(self, index: IndexArray, values: FloatArray) -> tuple[IndexArray, FloatArray]:
+        """See `Stream`."""
         observed = np.isfinite(values)
         seen = observed.any(axis=1)
         known = np.where(observed, values, np.float32(0))
@@ -142,7 +144,7 @@ def choose_candidates(
     Raises:
         ConfigError: a name is unknown, or an option has no ``=``.
     """
-    shared = dict(_option(option) for option in options)
+    shared = dict(option_of(option) for option in options)
     chosen: list[Candidate] = []
     for name in dict.fromkeys([*names, *(PEERS if peers else ())]):
         if name in PEERS:
@@ -155,7 +157,12 @@ def choose_candidates(
     return chosen
 
 
-def _option(text: str) -> tuple[str, object]:
+def option_of(text: str) -> tuple[str, object]:
+    """``KEY=VALUE`` in two, the value as JSON or else as text.
+
+    Raises:
+        ConfigError: there is no ``=``.
+    """
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise ConfigError(f"option: {text!r} is not KEY=VALUE")

@@ -42,14 +42,15 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Alarms:
-    """Openings at the shipped threshold over all series; rates per 10,000 points.
+    """Openings at the shipped threshold over ``runs`` (series and seeds); rates per 10,000 points.
 
-    ``rate`` is achieved over all series, ``rate_stated`` over the ``stated`` ones that promise an
+    ``rate`` is achieved over all runs, ``rate_stated`` over the ``stated`` ones that promise an
     interval, and ``promised`` is the rate these promise, weighted by their points. ``inside`` of
     them had their achieved rate in the interval, and ``inside_count`` a count that the interval and
-    chance explain. ``states`` counts series.
+    chance explain.
     """
 
+    runs: int
     hit: int
     near: int
     false: int
@@ -60,7 +61,6 @@ class Alarms:
     inside: int
     inside_count: int
     stated: int
-    states: Mapping[str, int]
     regions: int
     regions_found: int
     delay: float
@@ -72,6 +72,7 @@ class Total:
 
     ``means`` holds the figures of ``MEANS``, ``floors`` what chance gets, and ``corrected`` is
     the mean of (VUS-PR − floor) / (1 − floor). ``seeds`` are the means of Acc@1 and VUS-PR of each.
+    ``states`` has the alarms of each calibration state.
     """
 
     candidate: str
@@ -84,6 +85,7 @@ class Total:
     board: Estimate | None
     seeds: Mapping[int, tuple[float, float]]
     alarms: Alarms | None
+    states: Mapping[str, Alarms]
     fit_s: float
     fit_worst_s: float
     points_per_s: float
@@ -151,6 +153,8 @@ def _total(records: list[Record]) -> Total:
     board = mean("board_vus_pr")
     by_seed = {seed: [r for r in judged if r["seed"] == seed] for seed in _seeds(judged)}
     run = [record for record in records if "fit_s" in record]
+    alarmed = [record for record in records if "openings_false" in record]
+    by_state = {state: _of_state(alarmed, state) for state in _states(alarmed)}
     return Total(
         candidate=records[0]["candidate"],
         sees_future=records[0]["sees_future"],
@@ -163,7 +167,8 @@ def _total(records: list[Record]) -> Total:
         seeds={
             seed: (_mean(some, "acc1"), _mean(some, "vus_pr")) for seed, some in by_seed.items()
         },
-        alarms=_alarms([record for record in records if "openings_false" in record]),
+        alarms=_alarms(alarmed) if alarmed else None,
+        states={state: _alarms(some) for state, some in by_state.items()},
         fit_s=_median(run, "fit_s"),
         fit_worst_s=max((record["fit_s"] for record in run), default=np.nan),
         points_per_s=_median(run, "points_per_s"),
@@ -188,15 +193,21 @@ def _sum(records: list[Record], figure: str) -> Any:
     return sum(record.get(figure) or 0 for record in records)
 
 
-def _alarms(records: list[Record]) -> Alarms | None:
-    if not records:
-        return None
+def _states(records: list[Record]) -> list[str]:
+    return sorted({record["calibration"] for record in records})
+
+
+def _of_state(records: list[Record], state: str) -> list[Record]:
+    return [record for record in records if record["calibration"] == state]
+
+
+def _alarms(records: list[Record]) -> Alarms:
     points, false = _sum(records, "points_normal"), _sum(records, "openings_false")
     stated = [record for record in records if "inside" in record]
     tried = _sum(stated, "points_normal")
     promised = sum(record["points_normal"] * record["promised_per_10k"] for record in stated)
-    states = [record["calibration"] for record in records]
     return Alarms(
+        runs=len(records),
         hit=_sum(records, "openings_hit"),
         near=_sum(records, "openings_near"),
         false=false,
@@ -207,7 +218,6 @@ def _alarms(records: list[Record]) -> Alarms | None:
         inside=_sum(records, "inside"),
         inside_count=_sum(records, "inside_count"),
         stated=len(stated),
-        states={state: states.count(state) for state in sorted(set(states))},
         regions=_sum(records, "regions"),
         regions_found=_sum(records, "regions_found"),
         delay=_median(records, "detection_delay"),

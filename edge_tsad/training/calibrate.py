@@ -22,10 +22,11 @@ from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import DataError
 from edge_tsad.runtime.scorer import StreamScorer
 from edge_tsad.training.series import Series
+from edge_tsad.training.suspicious import HeldOut
 from edge_tsad.training.tail import fit_tail
 from edge_tsad.training.threads import one_thread
 from edge_tsad.training.torch_backend import TorchBackend
-from edge_tsad.types import FloatArray, IndexArray, Scores, Timing
+from edge_tsad.types import IndexArray, Scores, Timing
 
 __all__ = ["CrossFit", "Fold", "fit_tail", "folds", "lacking", "score_history"]
 
@@ -101,12 +102,12 @@ class CrossFit:
     fit_part: Callable[[Series], Detector]
     blocks: int = 5
 
-    def start(self, processes: int = 1) -> Callable[[Detector], list[FloatArray]]:
+    def start(self, processes: int = 1) -> Callable[[Detector], list[HeldOut]]:
         """Begin in that many ``processes``; with one, all is done when the result is asked for.
 
         Returns:
-            Takes the shipped detector, fitted to all, and gives the scores f32 of K blocks, NaN
-            where none was given; of one block, scored by the shipped detector, where the history is
+            Takes the shipped detector, fitted to all, and gives the scores of K blocks, NaN where
+            none was given; of one block, scored by the shipped detector, where the history is
             too short or a part of it cannot be fitted to: :func:`fit_tail` takes a single block for
             what it is and never calls it calibrated.
         """
@@ -116,12 +117,15 @@ class CrossFit:
                 delayed(self._score)(fold) for fold in cut
             )
 
-        def result(shipped: Detector) -> list[FloatArray]:
+        def result(shipped: Detector) -> list[HeldOut]:
             try:
                 scored = list(started)
             except DataError:  # what is left of a gappy history may be constant or without a window
                 scored = []
-            return scored or [score_history(shipped, self.timing, self.history).score]
+            if scored:
+                return scored
+            scores = score_history(shipped, self.timing, self.history)
+            return [HeldOut(scores.index, scores.score)]
 
         return result
 
@@ -130,7 +134,7 @@ class CrossFit:
         return self.timing.index(self.history.times_ns)
 
     @one_thread()
-    def _score(self, fold: Fold) -> FloatArray:
+    def _score(self, fold: Fold) -> HeldOut:
         """The scores of the held-out points of ``fold``, by a detector that never saw them."""
         rows = self._rows
         grid = np.unique(rows)
@@ -141,5 +145,5 @@ class CrossFit:
         detector = self.fit_part(dataclasses.replace(self.history, values=values))
         scores = score_history(detector, self.timing, self.history.part(begin, end))
         first, last = grid[fold.held_out][[0, -1]]
-        held_out: FloatArray = scores.score[(scores.index >= first) & (scores.index <= last)]
-        return held_out
+        inside = (scores.index >= first) & (scores.index <= last)
+        return HeldOut(scores.index[inside], scores.score[inside])

@@ -75,15 +75,16 @@ def numbers_from(column: pd.Series, source: str) -> FloatArray:
 
 
 def labels_from(column: pd.Series, source: str) -> npt.NDArray[np.uint8]:
-    """u8[n] of 0 and 1.
+    """u8[n], 1 where the column holds any other number than 0.
 
     Raises:
-        DataError: the column holds anything else.
+        DataError: a field is empty or no number.
     """
     values = numbers_from(column, source)
-    if not np.isin(values, (0, 1)).all():
+    if np.isnan(values).any():
+        row = int(np.argmax(np.isnan(values))) + 1
         raise DataError(
-            f"{source}: label column {str(column.name)!r} holds other values than 0 and 1; name "
-            "another one or take it out"
+            f"{source}: label column {str(column.name)!r} is empty in data row {row}; write 0 "
+            "where nothing was anomalous, or name another column"
         )
-    return values.astype(np.uint8)
+    return np.asarray(values != 0, np.uint8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from edge_tsad.training.held_out import reserve
 from edge_tsad.training.model import TrainedModel
 from edge_tsad.training.plan import history_period
 from edge_tsad.training.series import Series
+from edge_tsad.training.spans import excluding
+from edge_tsad.training.suspicious import suspicious_spans
 from edge_tsad.training.threads import one_thread
 from edge_tsad.training.windows import WindowSampler
 from edge_tsad.types import FloatArray, PolicySettings, Timing
@@ -79,6 +82,7 @@ def train(
     seed: int,
     progress: Progress | None = None,
     options: dict[str, Any] | None = None,
+    exclude: Sequence[str] = (),
     processes: int = 1,
 ) -> TrainedModel:
     """Plan the timing, fit the detector, calibrate by cross-fitting.
@@ -91,11 +95,13 @@ def train(
         seed: equal seeds give equal models on one machine.
         progress: told after each step of all fits that this process makes, counted together.
         options: ``window`` and ``max_delay`` in points, and the detector's own.
+        exclude: stretches ``FROM..TO`` to leave out as well; see `rows_of`.
         processes: how many more may fit for the calibration meanwhile; 1 = this one, afterwards.
 
     Raises:
         DataError: the history cannot be used.
-        ConfigError: the detector or an option is unknown or out of range.
+        ConfigError: the detector or an option is unknown or out of range, or a stretch to leave out
+            holds no row.
     """
     started = time.perf_counter()
     kind: type[Detector] = DETECTORS[detector]
@@ -106,7 +112,7 @@ def train(
             raise ConfigError(f"{name}: {value!r} is no whole number of points")
     if "effort" in chosen:
         raise ConfigError("effort: is for cross-fitting; choose steps instead")
-    normal = history.without_anomalies()
+    normal = excluding(history, exclude).without_anomalies()
     timing = kind.plan(normal, **plan)
     shortfall = lacking(len(history), BLOCKS, timing.window)
     here = processes == 1 and not shortfall
@@ -123,9 +129,15 @@ def train(
     )
     fit_seconds = time.perf_counter() - started
     policy = policy_for(timing)
-    calibration = calibrate(fitted)
+    blocks = calibrate(fitted)
+    calibration = [block.score for block in blocks]
+    suspicious = suspicious_spans(blocks, history, normal, timing)
+    history_facts = _history_facts(history, normal, timing)
+    history_facts["warnings"] += _suspicion_warnings(suspicious)
     facts = {
-        **_history_facts(history, normal, timing),
+        **history_facts,
+        "excluded": list(exclude),
+        "suspicious": suspicious,
         "held_out_points": len(reserved.held_out),
         "held_out_unseen": reserved.unseen,
         "seed": seed,
@@ -195,6 +207,16 @@ def _history_facts(history: Series, normal: Series, timing: Timing) -> dict[str,
             *_window_warnings(period.points, timing.window),
         ],
     }
+
+
+def _suspicion_warnings(spans: list[str]) -> list[str]:
+    if not spans:
+        return []
+    options = " ".join(f"--exclude {span}" for span in spans)
+    return [
+        f"{len(spans)} stretches of the history look unlike the rest to a net that never saw them; "
+        f"nothing was dropped. If they were no normal operation, train again with {options}"
+    ]
 
 
 def _warnings(history: Series, found: bool, missing: float, labelled: int) -> list[str]:

@@ -155,7 +155,7 @@ def from_frame(
         time: column of time stamps; default: a DatetimeIndex, else a column called time, timestamp
             or so. A column that only numbers the rows tells no rate.
         columns: columns that are channels; default: all others.
-        label: column of 0 and 1; default: a column called label, anomaly or so.
+        label: column that is not 0 where anomalous; default: a column called label, anomaly or so.
         step_ns: Δ; default: the median distance of the time stamps.
         channels: units, aggregates and holds, in the order of the columns.
         name: what messages call it.

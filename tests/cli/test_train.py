@@ -49,6 +49,26 @@ def test_an_npz_of_many_series_is_asked_for_its_key(tmp_path: Path) -> None:
     assert not TrainedModel.load(out).timing.has_rate
 
 
+def test_what_is_excluded_or_labelled_never_trains_and_is_told(tmp_path: Path) -> None:
+    lines = [f"{line},{2 if 40 <= i < 50 else 0}" for i, line in enumerate(rows())]
+    for bad in (45, 200, 210, 300):
+        lines[bad] = f"{FIRST_S + bad},900,-900,{2 if bad == 45 else 0}"
+    data = write(tmp_path / "pump.csv", lines, "time,flow,pressure,broken")
+    spans = tmp_path / "spans.txt"
+    spans.write_text("# repairs\n200..210\n")
+    out = tmp_path / "pump.safetensors"
+    chosen = ("--label-column", "broken", "--exclude", f"@{spans}")
+    time = "2023-11-14T22:18:20..2023-11-14T23:18:25+01:00"
+    done = run("train", data, *chosen, "--exclude", time, "--out", out, *QUICK)
+    assert done.exit_code == 0, done.output
+    assert f"10 labelled points, 200..210, {time}" in done.output
+    model = TrainedModel.load(out)
+    assert model.facts["excluded"] == ["200..210", time]
+    assert model.facts["missing_share"] == 0
+    assert float(model.detector.state_dict()["scale"].max()) < 4, "nothing of them was learned"
+    assert all(np.nanmax(block) < 10 for block in model.calibration)
+
+
 @pytest.mark.parametrize(
     ("lines", "arguments", "sentence"),
     [
@@ -69,6 +89,15 @@ def test_an_npz_of_many_series_is_asked_for_its_key(tmp_path: Path) -> None:
         (rows(), ("--set", "width=true"), "coad.width"),
         (rows(), ("--set", "window=wide"), "window: 'wide' is no whole number"),
         (rows(), ("--step", "0s"), "is no duration"),
+        (rows(), ("--label-column", "broken"), "has no column 'broken'"),
+        (rows(), ("--exclude", "yesterday"), "'yesterday' is not FROM..TO"),
+        (rows(), ("--exclude", "now..today"), "'now' in 'now..today' is no ISO 8601 time"),
+        (rows(), ("--exclude", "80..70"), "'80..70' ends before it begins"),
+        (rows(), ("--exclude", "400..450"), "'400..450' holds no row .* 2023-11-14T22:13:20Z"),
+        (rows(), ("--exclude", "2023-11-15..2023-11-16"), "holds no row"),
+        (rows(), ("--exclude", "0..399"), "leaves nothing of"),
+        (rows(), ("--exclude", "5..399"), "5 points of history are too few"),
+        (rows(), ("--exclude", "@none.txt"), "--exclude: none.txt cannot be read"),
     ],
 )
 def test_what_cannot_be_trained_on_is_a_sentence_and_leaves_nothing(

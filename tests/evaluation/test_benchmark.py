@@ -9,7 +9,8 @@ import pytest
 from click.testing import CliRunner
 from oracles.toy_candidate import Broken, Distance, planted, write_set
 
-from edge_tsad.cli.bench import command
+from edge_tsad.cli import main
+from edge_tsad.cli.bench import command, listed
 from edge_tsad.errors import ConfigError, DataError
 from edge_tsad.evaluation.benchmark import Benchmark, Settings
 from edge_tsad.evaluation.ledger import MOST, Ledger
@@ -151,6 +152,40 @@ def test_reports_hold_every_section_and_end_with_one_line(tmp_path):
     write_csv(tmp_path / "r.csv", records)
     with (tmp_path / "r.csv").open() as file:
         assert len(list(csv.DictReader(file))) == len(records)
+
+
+def test_alarms_are_told_for_each_state_of_calibration(tmp_path):
+    def record(series, state, false, **promise):
+        facts = {"candidate": "a", "series": series, "recording": series, "seed": 0}
+        facts |= {"status": "normal", "sees_future": False}
+        facts |= {"openings_false": false, "points_normal": 10_000, "calibration": state}
+        return facts | promise
+
+    promised = {"promised_per_10k": 2.0, "promised_low": 1.0, "promised_high": 3.0}
+    records = [
+        record("s1", "CALIBRATED", 2, inside=1, inside_count=1, **promised),
+        record("s2", "CALIBRATED", 4, inside=0, inside_count=1, **promised),
+        record("s3", "UNCALIBRATED", 9),
+    ]
+    (total,) = totals(records)
+    assert (total.alarms.runs, total.alarms.false, total.alarms.stated) == (3, 15, 2)
+    calibrated, without = total.states["CALIBRATED"], total.states["UNCALIBRATED"]
+    assert (calibrated.runs, calibrated.inside, calibrated.inside_count) == (2, 1, 2)
+    assert calibrated.rate == pytest.approx(3)
+    assert calibrated.promised == pytest.approx(2)
+    assert (without.runs, without.stated) == (1, 0)
+
+
+def test_series_may_be_listed_in_a_file(tmp_path):
+    path = write_set(tmp_path, "toys", [planted("a")])
+    names = tmp_path / "names.txt"
+    names.write_text("# two of them\nc\n\na\n")
+    assert listed(None, None, [f"@{names}", "b,d"]) == ["c", "a", "b", "d"]
+    names.write_text("# none\n")
+    for file, sentence in ((names, "has no line"), (tmp_path / "no", "cannot be read: No such")):
+        refused = CliRunner().invoke(main, ["bench", str(path), "--series", f"@{file}"])
+        assert refused.exit_code == 2
+        assert sentence in refused.output
 
 
 def test_the_ledger_enters_a_run_once_and_refuses_the_sixth(tmp_path):

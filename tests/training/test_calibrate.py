@@ -86,7 +86,8 @@ def test_cross_fitting_hides_the_block_and_its_surroundings_and_scores_all_of_it
         first, last = max(0, 500 * number - 64), min(1499, 500 * number + 563)
         assert (hidden[0], hidden[-1], len(hidden)) == (first, last, last - first + 1)
     # The purged points prime the scorer: only both ends of the history have no scores.
-    assert [len(score) for score in scores] == [500 - 63, 500, 500 - 16]
+    assert [len(score) for _, score in scores] == [500 - 63, 500, 500 - 16]
+    assert np.concatenate([index for index, _ in scores]).tolist() == list(range(63, 1484))
 
 
 def test_other_processes_give_the_same_scores() -> None:
@@ -96,7 +97,8 @@ def test_other_processes_give_the_same_scores() -> None:
     here, there = (cross_fit.start(count)(detector(timing)) for count in (1, 2))
     assert len(here) == 2
     for one, other in zip(here, there, strict=True):
-        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one.cells, other.cells)
+        np.testing.assert_array_equal(one.score, other.score)
 
 
 def test_a_history_too_short_or_unfit_for_folds_is_scored_by_the_shipped_net() -> None:
@@ -107,7 +109,7 @@ def test_a_history_too_short_or_unfit_for_folds_is_scored_by_the_shipped_net() -
 
     for points in (200, 1500):
         calibrate = CrossFit(history(sines(points)), timing, refuse, blocks=2).start()
-        (score,) = calibrate(detector(timing))
+        ((_, score),) = calibrate(detector(timing))
         assert len(score) == points - 63 - 16
         tail = fit_tail([score], POLICY, 0)
         assert not tail.cross_fitted
