@@ -4,9 +4,9 @@ Run from the repository's root:
 
     python benchmarks/ablation.py UCR --data DATA --series @benchmarks/tune24.txt
 
-Each series is fitted once; the terms of that one net are then scored as streams of their own, so that
-two rows of the table differ by the term alone and not by the chances of two fits. Scores come from the
-torch module: export's gate holds the files to it. A stopped run goes on from OUT.csv.
+Each series is fitted once; the terms of that one net are then scored as streams of their own, so
+that two rows of the table differ by the term alone and not by the chances of two fits. Scores come
+from the torch module: export's gate holds the files to it. A stopped run goes on from OUT.csv.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class TermBackend:
     def __init__(self, net: CoAD, score: Score) -> None:
         self._net, self._score = net, score
 
-    def score(self, windows: FloatArray, observed: FloatArray) -> dict[str, npt.NDArray[np.float32]]:
+    def score(
+        self, windows: FloatArray, observed: FloatArray
+    ) -> dict[str, npt.NDArray[np.float32]]:
         """Only ``score`` means something here."""
         with torch.inference_mode():
             terms = self._net.terms(
@@ -106,7 +108,7 @@ def figures_of(series: LabelledSeries, seed: int) -> list[dict[str, object]]:
         for name in SCORES:
             found = measure(Part(name, net), series, seed, timeout_s=Settings().timeout_s)
             kept = {key: found[key] for key in ("status", *FIGURES)}
-            rows.append({"series": series.name, "recording": series.group, "terms": name, **kept})
+            rows.append({"series": series.name, "recording": series.recording, "terms": name, **kept})
     return rows
 
 
