@@ -108,7 +108,8 @@ def figures_of(series: LabelledSeries, seed: int) -> list[dict[str, object]]:
         for name in SCORES:
             found = measure(Part(name, net), series, seed, timeout_s=Settings().timeout_s)
             kept = {key: found[key] for key in ("status", *FIGURES)}
-            rows.append({"series": series.name, "recording": series.recording, "terms": name, **kept})
+            of = {"series": series.name, "recording": series.recording, "terms": name}
+            rows.append(of | kept)
     return rows
 
 
