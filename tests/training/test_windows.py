@@ -36,6 +36,30 @@ def test_points_stretches_and_channels_are_left_out_but_never_all_channels() -> 
     assert (missing.all(axis=2).sum(axis=1) > 4).any()
 
 
+def test_windows_with_the_extremes_of_each_channel_are_found_in_every_segment() -> None:
+    rng = np.random.default_rng(0)
+    first, second = (rng.uniform(-1, 1, (60, 2)) for _ in range(2))
+    first[2, 0], second[30, 0], second[58, 1], first[40, 1] = 9, -9, 8, -8
+    sampler = WindowSampler([segment(first), segment(second), segment(100 * second[:5])], 10)
+    values, observed = sampler.extremes(32)
+    assert values.shape == observed.shape == (4, 10, 2)
+    for channel, most, least in ((0, 9, -9), (1, 8, -8)):
+        assert values[..., channel].max() == most
+        assert values[..., channel].min() == least
+    assert len(sampler.extremes(3)[0]) == 3
+
+
+def test_a_value_that_was_not_measured_is_no_extreme() -> None:
+    part = segment(np.sin(np.arange(100.0))[:, None])
+    part.values[50], part.observed[50] = 99, 0
+    values, observed = WindowSampler([part], 10).extremes(32)
+    assert (values[observed > 0] <= 1).all()
+    starts = {float(window[0, 0]) for window in values}
+    best = part.values[np.where(part.observed[:, 0] > 0)[0]].max()
+    assert best in values
+    assert len(starts) == 2
+
+
 def test_the_scale_spans_the_history_and_one_spike_does_not_stretch_it() -> None:
     values = sines(2000, channels=2)
     scale = history_scale([segment(values)])
