@@ -1,9 +1,8 @@
 """The gate at the level of alerts: a file must alert when the float model does, and not otherwise.
 
-A stream of normal operation, first as it was and then again and again with an anomaly injected in
-each stretch, goes through Resampler, StreamScorer, Threshold and AlertPolicy, once with the float
-model and once with the file, each with the threshold of its own scores. Alerts are matched one to
-one by their onsets.
+A stream of normal operation with anomalies in it (``injection``) goes through Resampler,
+StreamScorer, Threshold and AlertPolicy, once with the float model and once with the file, each with
+the threshold of its own scores. Alerts are matched one to one by their onsets.
 """
 
 from __future__ import annotations
@@ -12,28 +11,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_tsad.runtime.alerting import AlertPolicy
+from edge_tsad.runtime.alerting import AlertEvent, AlertPolicy
 from edge_tsad.runtime.backends.base import Backend
 from edge_tsad.runtime.resampler import Resampler
 from edge_tsad.runtime.scorer import StreamScorer
 from edge_tsad.runtime.stream import StreamPipeline
 from edge_tsad.runtime.threshold import Threshold
-from edge_tsad.training.distortion import KINDS, Kind, distort
-from edge_tsad.training.series import Segment
-from edge_tsad.types import FloatArray, IndexArray, Timing
+from edge_tsad.types import FloatArray, IndexArray
+from export.injection import EVENTS, Injector
 from export.subject import Subject
 
-__all__ = ["EVENTS", "Matched", "Stream", "make_stream", "match", "onsets"]
+__all__ = ["LEAST_ALERTS", "Matched", "Stream", "compose", "match", "onsets"]
 
-EVENTS = 320
-"""Injected anomalies in a stream."""
+LEAST_ALERTS = 300
+"""Alerts of the float model that a stream goes on for …"""
 
-STRENGTH = (0.3, 8.0)
-"""Spikes and shifts, in ranges of the stretch: some must reach any threshold, or equal alerts would
-say nothing."""
+MOST_ROUNDS = 12
+"""… but no longer than so many rounds of injected anomalies."""
 
-SPIKE_SHARE = 8
-"""A spike lasts one part in so many of an anomaly."""
+ENOUGH = 0.75
+"""Share of a round's anomalies that must alarm, or the next round is stronger …"""
+
+STRONGER = 3.0
+"""… by this factor."""
 
 BEGIN = 1 << 20
 """Grid index of a stream's first point."""
@@ -41,12 +41,11 @@ BEGIN = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """``times_ns`` i64[n] and ``values`` f32[n, C], NaN where missing.
+    """``values`` f32[n, C], NaN where missing, on consecutive points of the grid.
 
     The points before ``injected_from`` are as they were; ``events`` anomalies are in the rest.
     """
 
-    times_ns: IndexArray
     values: FloatArray
     injected_from: int
     events: int
@@ -78,59 +77,59 @@ class Matched:
         return self.expected + self.found - 2 * self.matched
 
 
-def _far(series: FloatArray, rng: np.random.Generator) -> float:
-    """A signed distance of ``STRENGTH`` ranges, as likely to be doubled as to be halved."""
-    ranges = float(np.exp(rng.uniform(*np.log(STRENGTH))))
-    return float(rng.choice((-1, 1))) * ranges * float(np.ptp(series))
+class Alarms:
+    """A backend behind a gateway's pipeline; says at which positions of a stream alerts began."""
+
+    def __init__(self, backend: Backend, subject: Subject, threshold: Threshold) -> None:
+        timing, channels = subject.timing, subject.channels
+        self._step_ns, self._next = timing.step_ns, BEGIN
+        self._pipeline = StreamPipeline(
+            Resampler(timing.step_ns, channels),
+            StreamScorer(timing, len(channels), backend),
+            AlertPolicy(threshold.value, threshold.median, subject.policy),
+        )
+
+    def extend(self, values: FloatArray) -> list[int]:
+        """Take in the next points f32[n, C]."""
+        index = np.arange(self._next, self._next + len(values), dtype=np.int64)
+        self._next += len(values)
+        return _begun(self._pipeline.extend(index * self._step_ns, values)[1])
+
+    def finish(self) -> list[int]:
+        """What the newest point still brings."""
+        return _begun(self._pipeline.finish()[1])
 
 
-def _spike(series: FloatArray, start: int, span: int, rng: np.random.Generator) -> FloatArray:
-    segment: FloatArray = series[start : start + span].copy()
-    segment[: max(1, span // SPIKE_SHARE)] += np.float32(_far(series, rng))
-    return segment
+def _begun(events: list[AlertEvent]) -> list[int]:
+    return [event.onset - BEGIN for event in events if event.kind == "new"]
 
 
-def _shift(series: FloatArray, start: int, span: int, rng: np.random.Generator) -> FloatArray:
-    shifted: FloatArray = series[start : start + span] + np.float32(_far(series, rng))
-    return shifted
+def compose(subject: Subject, threshold: Threshold, seed: int) -> tuple[Stream, IndexArray]:
+    """A stream on which the float model alerts ``LEAST_ALERTS`` times, and the onsets of these.
 
-
-INJECTED: dict[str, Kind] = {**KINDS, "spike": _spike, "shift": _shift}
-"""The kinds that a classifier may have learnt from, and two that it has not."""
-
-
-def make_stream(held_out: Segment, timing: Timing, seed: int, events: int = EVENTS) -> Stream:
-    """``held_out`` as it is, then repeated with ``events`` injected anomalies.
-
-    It is repeated in whole periods; what remains of a joint is one more event for both models.
+    ``subject.held_out`` as it is, then rounds of anomalies in it: of all kinds as long as most of
+    them alarm, stronger and stronger ones where a threshold is hard to reach.
     """
-    rng = np.random.default_rng(seed)
-    # An anomaly of a period, what a window smears of it, and a quiet period to resolve in.
-    spacing = 2 * timing.period + timing.delay
+    held_out = subject.held_out
     values = np.where(held_out.observed > 0, held_out.values, np.float32(np.nan))
-    whole = max(len(values) // timing.period, 1) * timing.period
-    turns = np.arange(events * spacing) % min(whole, len(values))
-    # Simulated on the filled values: statistics of a window with NaN would all be NaN.
-    filled, seen = held_out.values[turns], held_out.observed[turns]
-    shape = (events, spacing, values.shape[1])
-    injected = distort(filled.reshape(shape), timing.period, rng, INJECTED).values
-    repeated = np.where(seen > 0, injected.reshape(filled.shape), np.float32(np.nan))
-    both = np.concatenate([values, repeated])
-    index = BEGIN + np.arange(len(both), dtype=np.int64)
-    return Stream(index * timing.step_ns, both, len(values), events)
+    alarms = Alarms(subject.backend, subject, threshold)
+    injector = Injector(held_out, subject.timing, subject.policy, seed)
+    parts, found, severity = [values], alarms.extend(values), 1.0
+    while len(parts) <= MOST_ROUNDS and len(found) < LEAST_ALERTS:
+        parts.append(injector.round(severity))
+        new = alarms.extend(parts[-1])
+        found += new
+        if len(new) < ENOUGH * EVENTS:
+            severity *= STRONGER
+    found += alarms.finish()
+    stream = Stream(np.concatenate(parts), len(values), EVENTS * (len(parts) - 1))
+    return stream, np.array(found, np.int64)
 
 
 def onsets(backend: Backend, stream: Stream, subject: Subject, threshold: Threshold) -> IndexArray:
     """Positions in ``stream`` at which alerts began, as a gateway would have them."""
-    timing, channels = subject.timing, subject.channels
-    pipeline = StreamPipeline(
-        Resampler(timing.step_ns, channels),
-        StreamScorer(timing, len(channels), backend),
-        AlertPolicy(threshold.value, threshold.median, subject.policy),
-    )
-    events = pipeline.extend(stream.times_ns, stream.values)[1] + pipeline.finish()[1]
-    found = [event.onset - BEGIN for event in events if event.kind == "new"]
-    return np.array(found, np.int64)
+    alarms = Alarms(backend, subject, threshold)
+    return np.array(alarms.extend(stream.values) + alarms.finish(), np.int64)
 
 
 def match(stream: Stream, expected: IndexArray, found: IndexArray, slack: int) -> Matched:

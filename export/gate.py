@@ -1,7 +1,7 @@
 """All that a file must pass before it is written; refusals are sentences with figures.
 
-Scores on windows (``verify``), ties among high scores, probe inputs, and alerts on a stream, in
-this order: the cheap ones first.
+Scores on windows (``verify``), what other runtimes get wrong (``traps``), ties among high scores,
+probe inputs, and alerts on a stream, in this order: the cheap ones first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edge_tsad.decode import Json
 from edge_tsad.runtime.backends.base import Backend
 from edge_tsad.runtime.threshold import Budget, Tail, Threshold
 from edge_tsad.types import FloatArray, IndexArray
-from export.alerts import Matched, Stream, make_stream, match, onsets
+from export.alerts import LEAST_ALERTS, Matched, Stream, compose, match, onsets
 from export.base import Exporter
 from export.probes import probe_windows
 from export.quantize import Scheme
@@ -88,14 +88,15 @@ class Gate:
             name: (windows, run(subject.backend, windows)["score"])
             for name, windows in probe_windows(normal).items()
         }
-        stream = make_stream(subject.held_out, subject.timing, seed)
-        expected = onsets(subject.backend, stream, subject, threshold)
-        if not len(expected):
+        stream, expected = compose(subject, threshold, seed)
+        if len(expected) < LEAST_ALERTS:
             logger.warning(
-                "%s: the float model gives no alert on %d injected anomalies, so alerts of its"
-                " files say little; a longer history gives a lower threshold",
+                "%s: the float model gives %d alerts on %d injected anomalies, where %d are wanted,"
+                " so alerts of its files say less; a longer history gives a lower threshold",
                 subject.name,
+                len(expected),
                 stream.events,
+                LEAST_ALERTS,
             )
         return cls(subject, budget, threshold, reference, probes, stream, expected)
 
@@ -113,6 +114,9 @@ class Gate:
                 try.
         """
         checked = verify(label, data, exporter, scheme, self.reference)
+        trap = exporter.trap(data)
+        if trap:
+            raise RefusedError(f"{label}: refused, {trap}; {advice(scheme)}")
         distinct, least = self._distinct(checked)
         worst = 0.0
         problem = ""

@@ -7,8 +7,7 @@ import pytest
 from oracles import toy_files
 
 from edge_tsad.registry import BACKENDS
-from edge_tsad.training.series import Segment
-from export.alerts import Stream, make_stream, match
+from export.alerts import Stream, match
 from export.gate import Gate
 from export.quantize import SCHEMES
 from export.subject import subject_of
@@ -80,8 +79,7 @@ def inner(data, operator):
 @pytest.mark.parametrize("scheme", ["none", "fp16", "dynamic"])
 def test_right_files_pass_and_their_facts_are_kept(gate, kind, scheme):
     facts = check(gate, toy_files.file(kind, scheme), kind, scheme).parity
-    assert facts["alerts"]["events"] >= 300
-    assert facts["alerts"]["expected"] > 100, "or equal alerts say nothing"
+    assert facts["alerts"]["expected"] >= 300, "or equal alerts say nothing"
     assert facts["alerts"]["f1"] >= 0.99
     assert facts["distinct"] > 100
     assert facts["probes"] <= 1
@@ -158,29 +156,8 @@ class TestRefuses:
             check(gate, proto.SerializeToString(), "onnx", "none")
 
 
-class TestStream:
-    def test_begins_as_it_was_and_goes_on_with_events(self):
-        held_out, timing = toy_files.held_out(), toy_files.detector().timing
-        stream = make_stream(held_out, timing, seed=1, events=40)
-        assert stream.injected_from == len(held_out)
-        assert np.array_equal(stream.values[: len(held_out)], held_out.values)
-        spacing = (len(stream.values) - len(held_out)) // 40
-        rest = stream.values[len(held_out) :].reshape(40, spacing, 2)
-        again = np.resize(held_out.values, (40 * spacing, 2)).reshape(40, spacing, 2)
-        assert (rest != again).any(axis=(1, 2)).mean() > 0.9
-        assert (rest != again).any(axis=2).mean() < 0.5, "most of it stays normal"
-
-    def test_missing_values_stay_missing(self):
-        held_out, timing = toy_files.held_out(), toy_files.detector().timing
-        observed = held_out.observed.copy()
-        observed[::7] = 0
-        stream = make_stream(Segment(held_out.values, observed), timing, seed=1, events=10)
-        assert np.isnan(stream.values[::7][: len(observed) // 7]).all()
-        assert np.isnan(stream.values).mean() == pytest.approx(1 / 7, abs=0.01)
-
-
 class TestMatch:
-    STREAM = Stream(np.empty(0, np.int64), np.empty((0, 1), np.float32), 100, 5)
+    STREAM = Stream(np.empty((0, 1), np.float32), 100, 5)
 
     @pytest.mark.parametrize(
         ("expected", "found", "matched"),

@@ -61,14 +61,20 @@ def file(kind: str, scheme: str = "none") -> bytes:
 @functools.cache
 def model() -> TrainedModel:
     """A trained model whose calibration are its own scores of normal operation."""
-    policy, channels = PolicySettings(), (Channel("pressure", "bar"), Channel("flow"))
-    timing, stretch = detector().timing, held_out(20_000)
+    return model_of(detector())
+
+
+def model_of(detector: ToyDetector) -> TrainedModel:
+    """A trained model around some toy."""
+    timing, stretch = detector.timing, held_out(20_000)
+    policy = PolicySettings(resolve_after=timing.period)  # as training sets it
+    channels = (Channel("pressure", "bar"), Channel("flow"))
     index = np.arange(len(stretch), dtype=np.int64)
-    scorer = StreamScorer(timing, len(channels), TorchBackend(detector()))
+    scorer = StreamScorer(timing, len(channels), TorchBackend(detector))
     score = scorer.extend(Cells(index, stretch.values, stretch.observed)).score
     blocks = [score[:10_000], score[10_000:]]
     return TrainedModel(
-        detector(),
+        detector,
         channels,
         policy,
         fit_tail(blocks, policy, 0),
