@@ -32,7 +32,7 @@ from edge_tsad.runtime.scorer import StreamScorer
 from edge_tsad.training.fit import train
 from edge_tsad.training.model import TrainedModel
 from edge_tsad.types import Cells, FloatArray, IndexArray
-from export.build import Bench, Exported
+from export.bench import Bench, Exported
 from export.quantize import scheme_named
 from export.subject import subject_of
 
@@ -140,7 +140,7 @@ def described(file: Exported) -> Row:
     alerts = facts["alerts"]
     return {
         "scheme": file.entry.scheme,
-        "floating": facts["floating_layers"],
+        "floating": " ".join(f"{at}:{shape}" for at, shape in facts["in_float"].items()),
         "passed": True,
         "bytes": len(file.data),
         "error_max": facts["max"],

@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import IO, Any, ClassVar, Protocol
 
 import torch
@@ -46,18 +46,31 @@ class Exporter(Protocol):
             ExportError: the converter is missing or failed.
         """
 
-    def quantize(self, model: bytes, scheme: str, calibration: Windows, floating: int = 0) -> bytes:
+    def layers(self, model: bytes) -> list[str]:
+        """Shapes of the layers that integer schemes quantize, in their order from the input.
+
+        Args:
+            model: what ``convert`` gave, or a final file of the scheme ``none``.
+        """
+
+    def quantize(
+        self, model: bytes, scheme: str, calibration: Windows, floating: Collection[int] = ()
+    ) -> bytes:
         """The final file: a float32 file quantized by ``scheme``, without names and paths.
 
         Args:
             model: what ``convert`` gave, or a final file of the scheme ``none``.
             scheme: how to store and compute large layers.
             calibration: normal and distorted windows, for schemes that need ranges.
-            floating: how many of the large layers stay float32, counted from the input.
+            floating: positions in ``layers`` of those that compute in float32; their weights are
+                stored as float16.
 
         Raises:
             ExportError: the quantizer is missing or failed.
         """
+
+    def trap(self, model: bytes) -> str:
+        """Why one of ``runtimes`` would silently compute something else; empty if none would."""
 
     def operators(self, model: bytes) -> dict[str, int]:
         """How often each operator is in a file."""

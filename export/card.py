@@ -120,11 +120,17 @@ def _channel(name: str, unit: str) -> str:
     return f"{name} ({unit})" if unit else name
 
 
+def _in_float(facts: Any) -> str:
+    """Which large layers compute in float32 all the same."""
+    layers = facts.get("in_float", {}).values()
+    return f", but {', '.join(layers)} in float32" if layers else ""
+
+
 def _row(file: ModelFile) -> str:
     facts: Any = file.parity
     alerts = facts["alerts"]
     return (
-        f"| {file.path} | {file.scheme} | {file.size:,} | {facts['p999']:.2g} |"
+        f"| {file.path} | {file.scheme}{_in_float(facts)} | {file.size:,} | {facts['p999']:.2g} |"
         f" {facts['max']:.2g} | {alerts['changed']} of {alerts['expected']} |"
         f" {facts['latency_ms']:.2f} |"
         f" {facts['runtime']} {facts['runtime_version']}, {facts['machine']} |"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,12 +15,13 @@ from edge_tsad.runtime.backends.checks import INPUTS
 from export.base import Graph, converting, require
 from export.onnx_quantize import (
     dynamic_int8,
-    exact_products,
     half_weights,
     int8_weights,
     large_products,
+    nodes_of,
     static_int8,
 )
+from export.traps import onnx_trap
 from export.windows import Windows
 
 __all__ = ["OnnxExporter"]
@@ -59,13 +60,20 @@ class OnnxExporter:
             assert program is not None
             return bytes(program.model_proto.SerializeToString())
 
-    def quantize(self, model: bytes, scheme: str, calibration: Windows, floating: int = 0) -> bytes:
+    def layers(self, model: bytes) -> list[str]:
+        """See `Exporter.layers`."""
+        return [layer.shape for layer in large_products(prepared(model), exact=False)]
+
+    def quantize(
+        self, model: bytes, scheme: str, calibration: Windows, floating: Collection[int] = ()
+    ) -> bytes:
         """See `Exporter.quantize`."""
         onnx = require("onnx")
-        proto = onnx.load_model_from_string(model)
-        strip(proto)
-        prepare(proto)
-        large, exact = large_products(proto, floating), exact_products(proto)
+        proto = prepared(model)
+        layers = large_products(proto, exact=False)
+        large = nodes_of(layer for i, layer in enumerate(layers) if i not in floating)
+        left_out = nodes_of(layer for i, layer in enumerate(layers) if i in floating)
+        exact = nodes_of(large_products(proto, exact=True))
         if scheme == "dynamic":
             proto = dynamic_int8(proto, large)
         elif scheme == "static":
@@ -77,6 +85,7 @@ class OnnxExporter:
         elif scheme != "none":
             raise ExportError(f"onnx: quantization {scheme!r} is not available for this format")
         if scheme != "none":
+            half_weights(proto, left_out)
             int8_weights(proto, exact)
         share_initializers(proto)
         strip(proto)
@@ -85,10 +94,22 @@ class OnnxExporter:
         onnx.checker.check_model(proto)
         return bytes(proto.SerializeToString(deterministic=True))
 
+    def trap(self, model: bytes) -> str:
+        """See `Exporter.trap`."""
+        return onnx_trap(model)
+
     def operators(self, model: bytes) -> dict[str, int]:
         """See `Exporter.operators`."""
         proto = require("onnx").load_model_from_string(model)
         return dict(sorted(Counter(node.op_type for node in proto.graph.node).items()))
+
+
+def prepared(model: bytes) -> Any:
+    """A file as a graph that quantizers take."""
+    proto = require("onnx").load_model_from_string(model)
+    strip(proto)
+    prepare(proto)
+    return proto
 
 
 def strip(proto: Any) -> None:

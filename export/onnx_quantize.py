@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ import numpy as np
 from edge_tsad.runtime.backends.checks import INPUTS
 from edge_tsad.types import FloatArray
 from export.base import converting, require
-from export.quantize import LEAST_WEIGHTS, on_int8_grid
+from export.quantize import LEAST_WEIGHTS, layer_shape, on_int8_grid
 from export.windows import Windows
 
 __all__ = [
+    "Layer",
     "dynamic_int8",
-    "exact_products",
     "half_weights",
     "int8_weights",
     "large_products",
+    "nodes_of",
     "static_int8",
 ]
 
@@ -41,20 +43,7 @@ def dynamic_int8(proto: Any, large: list[str]) -> Any:
     depend on the windows beside it. That is why the batch of such a file is fixed at 1.
     """
     quantization = require("onnxruntime.quantization")
-    onnx = require("onnx")
-    if not large:
-        return proto
-    with tempfile.TemporaryDirectory() as folder, converting("onnx dynamic"):
-        path = Path(folder) / "model.onnx"
-        quantization.quantize_dynamic(
-            proto,
-            path,
-            op_types_to_quantize=list(PRODUCTS),
-            nodes_to_quantize=large,
-            per_channel=True,
-            weight_type=quantization.QuantType.QInt8,
-        )
-        quantized = onnx.load(str(path))
+    quantized = _quantized(proto, large, quantization.quantize_dynamic)
     for tensor in [*quantized.graph.input, *quantized.graph.output]:
         tensor.type.tensor_type.shape.dim[0].dim_value = 1
     return quantized
@@ -95,26 +84,35 @@ def static_int8(proto: Any, large: list[str], calibration: Windows) -> Any:
     that matter. Outputs of the products stay float32: as int8 they tie.
     """
     quantization = require("onnxruntime.quantization")
-    onnx = require("onnx")
+    return _quantized(
+        proto,
+        large,
+        quantization.quantize_static,
+        calibration_data_reader=_reader(quantization, calibration),
+        # 7 bits: sums of 8-bit products overflow on processors without VNNI, silently.
+        reduce_range=True,
+        activation_type=quantization.QuantType.QUInt8,
+        calibrate_method=quantization.CalibrationMethod.MinMax,
+        extra_options={"OpTypesToExcludeOutputQuantization": list(PRODUCTS)},
+    )
+
+
+def _quantized(proto: Any, large: list[str], quantize: Any, **options: Any) -> Any:
+    """The products ``large`` with int8 weights, by a function of the runtime's quantizer."""
     if not large:
-        return proto
-    with tempfile.TemporaryDirectory() as folder, converting("onnx static"):
+        return proto  # to the quantizer an empty list means every product
+    with tempfile.TemporaryDirectory() as folder, converting("onnx quantization"):
         path = Path(folder) / "model.onnx"
-        quantization.quantize_static(
+        quantize(
             proto,
             path,
-            _reader(quantization, calibration),
             op_types_to_quantize=list(PRODUCTS),
             nodes_to_quantize=large,
             per_channel=True,
-            # 7 bits: sums of 8-bit products overflow on processors without VNNI, silently.
-            reduce_range=True,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-            calibrate_method=quantization.CalibrationMethod.MinMax,
-            extra_options={"OpTypesToExcludeOutputQuantization": list(PRODUCTS)},
+            weight_type=require("onnxruntime.quantization").QuantType.QInt8,
+            **options,
         )
-        return onnx.load(str(path))
+        return require("onnx").load(str(path))
 
 
 def _reader(quantization: Any, calibration: Windows) -> Any:
@@ -155,33 +153,33 @@ def half_weights(proto: Any, large: list[str]) -> None:
         graph.node.insert(0, node)
 
 
-def exact_products(proto: Any) -> list[str]:
-    """Names of the large matrix products whose weights lie on an int8 grid already."""
-    return [name for part in _large(proto, exact=True) for name in part]
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A large weight: its shape, and the names of the products that it is used in."""
+
+    shape: str
+    nodes: list[str]
 
 
-def large_products(proto: Any, floating: int = 0) -> list[str]:
-    """Names of the other matrix products whose weights are worth quantizing.
-
-    Without those of the first ``floating`` such weights, but with the last one.
-    """
-    found = _large(proto, exact=False)
-    return [name for part in found[min(floating, max(len(found) - 1, 0)) :] for name in part]
-
-
-def _large(proto: Any, *, exact: bool) -> list[list[str]]:
-    """Names of large products by their weight: a layer may be used more than once."""
+def large_products(proto: Any, *, exact: bool) -> list[Layer]:
+    """Layers with many weights in their order; ``exact``: those on an int8 grid, or the others."""
     numpy_helper = require("onnx").numpy_helper
     weights = {tensor.name: tensor for tensor in proto.graph.initializer}
-    found: dict[str, list[str]] = {}
+    found: dict[str, Layer] = {}
     for node in proto.graph.node:
         for name, axis in _weight_inputs(node, weights):
             known = found.get(name)
             if known is not None:
-                known.append(node.name)
+                known.nodes.append(node.name)
             elif on_int8_grid(numpy_helper.to_array(weights[name]), axis) == exact:
-                found[name] = [node.name]
+                outputs, inputs = weights[name].dims[axis], weights[name].dims[1 - axis]
+                found[name] = Layer(layer_shape(inputs, outputs), [node.name])
     return list(found.values())
+
+
+def nodes_of(layers: Iterable[Layer]) -> list[str]:
+    """Names of all products of ``layers``."""
+    return [node for layer in layers for node in layer.nodes]
 
 
 def _weights_of(proto: Any, large: list[str]) -> list[tuple[Any, int]]:

@@ -9,7 +9,7 @@ import numpy as np
 from edge_tsad.errors import ExportError
 from edge_tsad.types import FloatArray
 
-__all__ = ["LEAST_WEIGHTS", "SCHEMES", "Scheme", "on_int8_grid", "scheme_named"]
+__all__ = ["LEAST_WEIGHTS", "SCHEMES", "Scheme", "layer_shape", "on_int8_grid", "scheme_named"]
 
 LEAST_WEIGHTS = 1024
 """Layers with fewer weights stay float32: they hold little and decide much. On CoAD they are the
@@ -17,9 +17,7 @@ reconstruction and the heads, a tenth of the file; quantizing them too took the 
 .01–.08 to .12–.20 units."""
 
 FLOATING = 3
-"""Large layers that may stay float32. Where the first two of a net of one channel did, the error of
-static int8 went from .11 to .05 units and the file from 84 to 101 kB."""
-
+"""Large layers that may compute in float32, so that most of a net is int8 in a file called so."""
 
 GRID_SLACK = 1e-4
 """Distance from a step of the grid, in steps, that is rounding of float32."""
@@ -41,8 +39,8 @@ class Scheme:
         across_relative: how much more, as a share of the score itself.
         probe: error of the highest score of a probe window, as a share of it and the unit together;
             where a file is not exact it does not matter how far both are beyond the threshold.
-        floating: how many large layers may stay float32, from the input on, until a file passes:
-            what the first layers lose goes through all the others.
+        floating: how many large layers may compute in float32, those first that cost the most,
+            until a file passes.
         instead: the scheme that is taken where this one is refused; empty if there is none.
     """
 
@@ -80,6 +78,11 @@ def scheme_named(name: str) -> Scheme:
     if name not in SCHEMES:
         raise ExportError(f"quantization {name!r} is unknown; known are {', '.join(SCHEMES)}")
     return SCHEMES[name]
+
+
+def layer_shape(inputs: int, outputs: int) -> str:
+    """What a layer is called: tensors of a final file have no names."""
+    return f"{inputs}→{outputs}"
 
 
 def on_int8_grid(weights: FloatArray, axis: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,7 +14,8 @@ from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import ExportError
 from edge_tsad.runtime.backends.checks import INPUTS
 from export.base import Graph, converting, require
-from export.quantize import LEAST_WEIGHTS, on_int8_grid
+from export.quantize import LEAST_WEIGHTS, layer_shape, on_int8_grid
+from export.traps import tflite_trap
 from export.windows import Windows
 
 __all__ = ["TFLiteExporter"]
@@ -58,13 +59,23 @@ class TFLiteExporter:
             edge = converter.convert(graph, sample_kwargs=graph.sample(1))
             return bytes(edge.model_content())
 
-    def quantize(self, model: bytes, scheme: str, calibration: Windows, floating: int = 0) -> bytes:
+    def layers(self, model: bytes) -> list[str]:
+        """See `Exporter.layers`."""
+        return [layer.shape for layer in large_layers(number(model)) if not layer.exact]
+
+    def quantize(
+        self, model: bytes, scheme: str, calibration: Windows, floating: Collection[int] = ()
+    ) -> bytes:
         """See `Exporter.quantize`."""
         if scheme == "none":
             return strip(model)
         if scheme not in RECIPES:
             raise ExportError(f"tflite: quantization {scheme!r} is not available for this format")
         return strip(quantized(number(model), RECIPES[scheme], calibration, floating))
+
+    def trap(self, model: bytes) -> str:
+        """See `Exporter.trap`."""
+        return tflite_trap(model)
 
     def operators(self, model: bytes) -> dict[str, int]:
         """See `Exporter.operators`."""
@@ -75,8 +86,10 @@ class TFLiteExporter:
         return dict(sorted(Counter(names[code] for code in codes).items()))
 
 
-def quantized(model: bytes, recipe: Recipe, calibration: Windows, floating: int) -> bytes:
-    """Large fully connected layers by ``recipe``, but for the first; all else stays float32.
+def quantized(
+    model: bytes, recipe: Recipe, calibration: Windows, floating: Collection[int]
+) -> bytes:
+    """Large fully connected layers by ``recipe``, but for those of ``floating``.
 
     Ranges, where the recipe needs them, are the least and the greatest value met, not the moving
     average that the quantizer would take: it clips the spikes that matter.
@@ -86,11 +99,7 @@ def quantized(model: bytes, recipe: Recipe, calibration: Windows, floating: int)
     with converting("tflite quantization"):
         task = quantizer.Quantizer(model)
         activations = types.TensorQuantizationConfig(num_bits=8, symmetric=False)
-        layers = large_layers(model)
-        for how, outputs in (
-            (recipe, kept_layers(layers, floating)),
-            (RECIPES["weights"], exact_layers(layers)),
-        ):
+        for how, outputs in _parts(large_layers(model), recipe, floating):
             if not outputs:
                 continue
             task.update_quantization_recipe(
@@ -114,8 +123,9 @@ def quantized(model: bytes, recipe: Recipe, calibration: Windows, floating: int)
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """Names of what a layer puts out, each time it is used; ``exact``: int8 holds its weights."""
+    """``outputs``: of each time it is used, by name; ``exact``: int8 holds its weights."""
 
+    shape: str
     outputs: list[str]
     exact: bool
 
@@ -139,21 +149,27 @@ def large_layers(model: bytes) -> list[Layer]:
         content = tree.buffers[tensor.buffer].data
         if place not in found:
             weights = np.frombuffer(bytes(content), np.float32).reshape(tensor.shape)
-            found[place] = Layer([], on_int8_grid(weights, 0))
+            shape = layer_shape(weights.shape[1], weights.shape[0])
+            found[place] = Layer(shape, [], on_int8_grid(weights, 0))
         found[place].outputs.append(graph.tensors[operator.outputs[0]].name.decode())
     return list(found.values())
 
 
-def kept_layers(layers: list[Layer], floating: int) -> list[str]:
-    """What a scheme quantizes: not the first ``floating`` layers, but the last, and none exact."""
-    kept = [layer for layer in layers if not layer.exact]
-    kept = kept[min(floating, max(len(kept) - 1, 0)) :]
-    return [output for layer in kept for output in layer.outputs]
+def _parts(
+    layers: list[Layer], recipe: Recipe, floating: Collection[int]
+) -> list[tuple[Recipe, list[str]]]:
+    """Recipes, each with what it is for: ``recipe`` for all layers but those that stay out."""
+    others = [layer for layer in layers if not layer.exact]
+    return [
+        (recipe, _outputs(layer for i, layer in enumerate(others) if i not in floating)),
+        (RECIPES["fp16"], _outputs(layer for i, layer in enumerate(others) if i in floating)),
+        # They lose nothing as int8 weights; see `on_int8_grid`.
+        (RECIPES["weights"], _outputs(layer for layer in layers if layer.exact)),
+    ]
 
 
-def exact_layers(layers: list[Layer]) -> list[str]:
-    """Layers that lose nothing as int8 weights; see `on_int8_grid`."""
-    return [output for layer in layers if layer.exact for output in layer.outputs]
+def _outputs(layers: Iterable[Layer]) -> list[str]:
+    return [output for layer in layers for output in layer.outputs]
 
 
 def _ranges(model: bytes, task: Any, calibration: Windows) -> Any:

@@ -40,10 +40,11 @@ def file_table(files: Iterable[ModelFile], prefix: str = "") -> list[list[str]]:
     for entry in files:
         facts: Any = entry.parity
         alerts, operators = facts.get("alerts"), facts.get("operators", {})
+        floating = facts.get("in_float")
         rows.append(
             [
                 prefix + entry.path,
-                entry.scheme,
+                entry.scheme + (f" ({len(floating)} layers float)" if floating else ""),
                 number(entry.size),
                 f"{facts['max']:.2g}",
                 f"{facts['p999']:.2g}",

@@ -74,12 +74,22 @@ class TestEveryFormat:
         )
         assert np.allclose(first, second, atol=1e-5)
 
+    def test_names_its_large_layers_in_order(self, kind):
+        exporter = EXPORTERS[kind]()
+        for model in (toy_files.original(kind), toy_files.file(kind)):
+            assert exporter.layers(model) == ["32→32", "32→32"]
+
     @pytest.mark.parametrize("scheme", ["dynamic", "static"])
-    def test_layers_can_be_left_out_from_the_front_but_not_all(self, kind, scheme):
+    def test_a_layer_that_is_left_out_computes_in_float(self, kind, scheme):
         exporter, windows = EXPORTERS[kind](), toy_files.normal()
-        made = [exporter.quantize(toy_files.original(kind), scheme, windows, n) for n in range(3)]
-        assert len(made[0]) < len(made[1]) < len(toy_files.file(kind))
-        assert made[1] == made[2], "one layer is always quantized"
+        sizes, errors = [], []
+        exact = outputs(toy_files.file(kind), kind, windows)["score"]
+        for floating in ([], [0], [1], [0, 1]):
+            data = exporter.quantize(toy_files.original(kind), scheme, windows, floating)
+            sizes.append(len(data))
+            errors.append(np.abs(outputs(data, kind, windows)["score"] - exact).mean())
+        assert sizes[0] < sizes[1] < len(toy_files.file(kind))
+        assert errors[3] < 0.1 * min(errors[:3]), "all with float16 weights"
 
     @pytest.mark.parametrize("scheme", SCHEMES)
     def test_inputs_and_outputs_stay_float(self, kind, scheme):
