@@ -2,144 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from edge_tsad.bundle.archive import write_bundle
-from edge_tsad.bundle.golden import GoldenWindows
-from edge_tsad.bundle.manifest import (
-    Bounds,
-    DetectorInfo,
-    Golden,
-    Listed,
-    Manifest,
-    ModelFile,
-    output_tensors,
-)
-from edge_tsad.decode import Json
+from edge_tsad.bundle.manifest import DetectorInfo, Golden, Listed, Manifest, output_tensors
 from edge_tsad.detectors.base import Detector
-from edge_tsad.errors import ExportError
+from edge_tsad.errors import EdgeTsadError, ExportError
 from edge_tsad.files import write_atomically
 from edge_tsad.registry import EXPORTERS
 from edge_tsad.runtime.threshold import Budget
 from edge_tsad.training.model import TrainedModel
 from edge_tsad.training.series import Series
 from export.base import Exporter
+from export.bench import Bench, Exported
 from export.card import write_card
-from export.gate import Gate
-from export.golden import golden_bounds, make_golden
-from export.quantize import SCHEMES, Scheme, scheme_named
-from export.subject import Subject, subject_of
-from export.verify import RefusedError, run
-from export.windows import Windows, calibration_windows
+from export.quantize import Scheme, scheme_named
+from export.subject import subject_of
 
 __all__ = [
     "DEFAULT_FORMATS",
     "DEFAULT_SCHEMES",
-    "Bench",
-    "Exported",
     "export_bundle",
     "export_files",
     "exporters_named",
     "schemes_named",
 ]
 
-logger = logging.getLogger(__name__)
-
 DEFAULT_FORMATS = ("tflite", "onnx")
 DEFAULT_SCHEMES = ("none", "dynamic")
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)`` before each step."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """A verified model file: ``entry.path`` is its place in a bundle, ``name`` its name alone."""
-
-    name: str
-    data: bytes
-    entry: ModelFile
-    bounds: Bounds
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """What every file of a subject is held against, and made with.
-
-    ``level`` is the score at which decisions about golden windows are compared; ``ranges`` are the
-    windows that ranges of activations are taken from.
-    """
-
-    subject: Subject
-    gate: Gate
-    golden: GoldenWindows
-    level: float
-    ranges: Windows
-
-    @classmethod
-    def of(cls, subject: Subject, budget: Budget | None, seed: int) -> Bench:
-        """A gate, golden windows and windows to calibrate with, all from ``seed``."""
-        period = subject.timing.period
-        golden, level = make_golden(subject.backend, subject.windows, period, seed=seed)
-        ranges = calibration_windows(subject.windows, period, seed + 1)
-        return cls(subject, Gate.of(subject, budget, seed), golden, level, ranges)
-
-    def label(self, exporter: Exporter, scheme: Scheme) -> str:
-        """What a file is called."""
-        return f"{self.subject.name}-{scheme.label}.{exporter.format}"
-
-    def quantized(
-        self, label: str, original: bytes, exporter: Exporter, scheme: Scheme
-    ) -> Exported:
-        """The file of ``scheme``, or where that is refused the one of the scheme instead of it.
-
-        Both are called ``label``; the entry's scheme says which it is.
-
-        Raises:
-            ExportError: the last of them was refused.
-        """
-        tried = b""
-        for floating in range(scheme.floating + 1):
-            data = exporter.quantize(original, scheme.name, self.ranges, floating)
-            if data == tried:
-                break  # there are no more layers to leave out
-            tried = data
-            try:
-                return self.finish(label, data, exporter, scheme, floating)
-            except RefusedError as error:
-                logger.info("%s (%d layers float)", error, floating)
-                refusal = error
-        if not scheme.instead:
-            raise refusal
-        logger.warning("%s; taking %r instead of %r", refusal, scheme.instead, scheme.name)
-        return self.quantized(label, original, exporter, SCHEMES[scheme.instead])
-
-    def finish(
-        self, label: str, data: bytes, exporter: Exporter, scheme: Scheme, floating: int = 0
-    ) -> Exported:
-        """Let one file through the gate and give it its tail and bounds."""
-        passed = self.gate.check(label, data, exporter, scheme)
-        golden, unit = self.golden, self.gate.reference.unit
-        score = run(passed.backend, Windows(golden.window, golden.observed))["score"]
-        bounds = golden_bounds(scheme, golden, score, level=self.level, unit=unit)
-        made: dict[str, Json] = {
-            "floating_layers": floating,
-            "operators": dict(exporter.operators(data)),
-        }
-        entry = ModelFile(
-            **dataclasses.asdict(Listed.of(f"model/{label}", data)),
-            format=exporter.format,
-            scheme=scheme.name,
-            runtimes=dict(exporter.runtimes),
-            tail=passed.tail,
-            parity=passed.parity | made,
-        )
-        return Exported(label, data, entry, bounds)
 
 
 def export_files(
@@ -267,26 +164,48 @@ def export_bundle(
         outputs=output_tensors(expected="expected" in bench.gate.reference.outputs),
     )
     members = {file.entry.path: file.data for file in made}
-    if files_folder is not None:
-        # First, so that a folder that cannot be written to leaves no bundle behind.
-        write_files(made, files_folder)
-    write_bundle(out, manifest, {**members, "golden.npz": golden, "card.md": card})
+    members |= {"golden.npz": golden, "card.md": card}
+    if files_folder is None:
+        write_bundle(out, manifest, members)
+        return manifest
+    # The files first, so that a folder that cannot be written to leaves no bundle behind.
+    with undoing() as written:
+        write_files(made, files_folder, written)
+        write_bundle(out, manifest, members)
     return manifest
 
 
-def write_files(made: Sequence[Exported], folder: Path) -> list[Path]:
-    """Write verified files into ``folder``, each whole or not at all; returns their paths.
+@contextlib.contextmanager
+def undoing() -> Iterator[list[Path]]:
+    """Paths to remove, the last first, if the body fails."""
+    new: list[Path] = []
+    try:
+        yield new
+    except EdgeTsadError:
+        for path in reversed(new):
+            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
+        raise
+
+
+def write_files(made: Sequence[Exported], folder: Path, new: list[Path]) -> None:
+    """Write verified files into ``folder``, each whole; adds to ``new`` what was not there before.
 
     Raises:
         ExportError: the folder cannot be made or written to.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
+            missing.mkdir()
+            new.append(missing)
+        folder.mkdir(exist_ok=True)  # fails if it is something else
     except OSError as error:
         raise ExportError(f"{folder}: cannot be made: {error.strerror}") from error
     for file in made:
-        write_atomically(folder / file.name, file.data, ExportError)
-    return [folder / file.name for file in made]
+        path = folder / file.name
+        known = path.exists()
+        write_atomically(path, file.data, ExportError)
+        if not known:
+            new.append(path)
 
 
 def schemes_named(names: Sequence[str]) -> list[Scheme]:

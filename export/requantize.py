@@ -22,7 +22,8 @@ from edge_tsad.runtime.backends.base import Backend
 from edge_tsad.runtime.threshold import Budget, Tail
 from edge_tsad.training.series import Series
 from export.base import Exporter
-from export.build import Bench, Exported, Progress, exporters_named, schemes_named
+from export.bench import Bench, Exported
+from export.build import Progress, exporters_named, schemes_named
 from export.calibration import calibration_of
 from export.card import added_files
 from export.gate import Gate
@@ -92,6 +93,12 @@ def quantize_bundle(
 
 def _source(bundle: Bundle, exporter: Exporter) -> tuple[ModelFile, Backend]:
     """The bundle's float32 file of a format, and the backend that it passes its self-test on."""
+    if (exporter.format, "none") not in {(f.format, f.scheme) for f in bundle.manifest.files}:
+        raise BundleError(
+            f"{bundle.where}: has no float32 {exporter.format} file, from which the others are"
+            f" made; export the model with `--format {exporter.format} --quantize none`, or leave"
+            f" {exporter.format} out of --format"
+        )
     entry = bundle.model(exporter.format, "none")
     kind = BACKENDS[next(iter(exporter.runtimes))]
     manifest = bundle.manifest

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +136,57 @@ class TestStory:
         args = ["--format", "onnx", "--quantize", "none", "--files", tmp_path / "taken"]
         refused(run("export", model, *args, "--out", tmp_path / "x.tsad"), "cannot be made")
         assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 kB of its own."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", str(where)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("NO TMPFS: a full disk is not tried (needs root)")
+    yield where
+    subprocess.run(["umount", "-l", str(where)], check=True)
+
+
+@pytest.mark.usefixtures("known")
+class TestDisk:
+    ARGS = ("--format", "onnx", "--quantize", "none,fp16")
+
+    def test_a_full_disk_leaves_no_bundle_of_export(self, model: Path, disk: Path) -> None:
+        refused(run("export", model, *self.ARGS, "--out", disk), "no space is left on the device")
+        assert list(disk.iterdir()) == []
+
+    def test_a_full_disk_leaves_no_files_of_export(
+        self, model: Path, disk: Path, tmp_path: Path
+    ) -> None:
+        args = (*self.ARGS, "--files", disk / "files", "--out", tmp_path)
+        refused(run("export", model, *args), "no space is left on the device")
+        assert list(disk.iterdir()) == []
+        assert [path.name for path in tmp_path.iterdir()] == ["disk"]
+
+    def test_a_full_disk_for_the_bundle_takes_its_files_away_too(
+        self, model: Path, disk: Path, tmp_path: Path
+    ) -> None:
+        args = (*self.ARGS, "--files", tmp_path / "new" / "files", "--out", disk)
+        refused(run("export", model, *args), "no space is left on the device")
+        assert list(disk.iterdir()) == []
+        assert [path.name for path in tmp_path.iterdir()] == ["disk"]
+
+    def test_neither_a_full_nor_a_read_only_disk_leaves_anything_of_quantize(
+        self, model: Path, disk: Path, tmp_path: Path
+    ) -> None:
+        made = run("export", model, *self.ARGS[:3], "none", "--out", tmp_path)
+        assert made.exit_code == 0, made.output
+        args = ("--calibration", calibration(tmp_path), *self.ARGS[:3], "fp16", "--out", disk)
+        old = tmp_path / "toy-1.0.0.tsad"
+        refused(run("quantize", old, *args), "no space is left on the device")
+        assert list(disk.iterdir()) == []
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        refused(run("quantize", old, *args), "read-only file system")
+        refused(run("export", model, *self.ARGS, "--out", disk), "read-only file system")
+        assert list(disk.iterdir()) == []
 
 
 def test_quantize_without_data_is_refused(tmp_path: Path) -> None:

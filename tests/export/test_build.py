@@ -7,15 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 from oracles import toy_files
+from oracles.toy_model import toy_model
 
 from edge_tsad.bundle import open_bundle, self_test
 from edge_tsad.errors import ConfigError, ExportError
 from edge_tsad.registry import BACKENDS
 from edge_tsad.runtime.backends.select import available
 from edge_tsad.runtime.threshold import Budget
-from edge_tsad.training.calibrate import fit_tail
-from edge_tsad.training.model import TrainedModel
-from edge_tsad.types import Channel, PolicySettings
 from export.build import export_bundle, export_files, write_files
 from export.onnx import OnnxExporter
 from export.tflite import TFLiteExporter
@@ -28,21 +26,7 @@ _convert_anew = OnnxExporter.convert
 
 @pytest.fixture(scope="module")
 def model():
-    rng = np.random.default_rng(0)
-    calibration = [rng.gamma(9, 0.02, 20_000).astype(np.float32) for _ in range(2)]
-    calibration[0][:100] = np.nan
-    policy = PolicySettings()
-    normal = toy_files.normal()
-    return TrainedModel(
-        toy_files.detector(),
-        (Channel("pressure", "bar"), Channel("flow")),
-        policy,
-        fit_tail(calibration, policy, 0),
-        calibration,
-        (normal.window, normal.observed),
-        toy_files.held_out(),
-        {"history": "sines", "seed": 0, "loss_curve": [3.0, 2.0], "warnings": []},
-    )
+    return toy_model()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -112,7 +96,7 @@ class TestBundle:
     def test_the_card_is_text_without_data(self, exported):
         folder, manifest, _ = exported
         card = open_bundle(folder / "toy.tsad").read(manifest.card.path).decode()
-        for words in ("pressure (bar), flow", "history: sines", "warnings: none"):
+        for words in ("pressure (bar), flow", "history: sines", "warnings: a <b>bold</b> warning"):
             assert words in card
         assert "loss" not in card
         for name in LABELS:
@@ -167,7 +151,7 @@ class TestRefusal:
         (tmp_path / "file").touch()
         made = export_files(model, formats=["onnx"], schemes=["none"])
         with pytest.raises(ExportError, match="cannot be made"):
-            write_files(made, tmp_path / "file" / "folder")
+            write_files(made, tmp_path / "file" / "folder", [])
 
     @pytest.mark.parametrize(
         ("options", "error", "words"),

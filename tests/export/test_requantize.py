@@ -107,7 +107,9 @@ class TestQuantize:
         assert list(tmp_path.iterdir()) == []
 
     def test_a_format_without_a_float_file_is_said(self, bundle, data, tmp_path):
-        with pytest.raises(BundleError, match="has no tflite none file; it has onnx none"):
+        with pytest.raises(
+            BundleError, match=r"no float32 tflite file, .* `--format tflite --quantize none`"
+        ):
             quantize_bundle(
                 bundle, tmp_path / "new.tsad", data=data, formats=["tflite"], schemes=["fp16"]
             )
