@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -19,7 +19,7 @@ from edge_tsad.runtime.threshold import INTERVAL, Budget, Threshold
 from edge_tsad.types import Channel, FloatArray
 from export.report.facts import Example, Parity
 
-__all__ = ["example", "loss", "openings", "parity", "scores"]
+__all__ = ["alerts", "example", "loss", "openings", "parity", "scores"]
 
 STYLE: dict[Any, Any] = {
     # Text stays text: smaller, searchable, and in the reader's own font.
@@ -162,6 +162,27 @@ def parity(one: Parity) -> str:
     right.set_xlabel("error (share of median to threshold)")
     right.set_ylabel("share of points above")
     legend(right)
+    return svg(figure)
+
+
+@mpl.rc_context(STYLE)
+def alerts(names: Sequence[str], counts: Sequence[Mapping[str, int]]) -> str:
+    """Bars of alerts for each file: given by both, by the detector alone, by the file alone."""
+    figure = Figure((WIDTH, 0.35 * len(names) + 1.1), layout="constrained")
+    axes = figure.subplots()
+    both = np.array([count["matched"] for count in counts])
+    missed = np.array([count["expected"] for count in counts]) - both
+    added = np.array([count["found"] for count in counts]) - both
+    axes.barh(names, both, color=BLUE, label="both")
+    axes.barh(names, missed, left=both, color=RED, label="the detector alone")
+    axes.barh(names, added, left=both + missed, color=ORANGE, label="the file alone")
+    for row, changed in enumerate(missed + added):
+        axes.annotate(f" {changed} changed", (both[row] + changed, row), va="center", fontsize=8)
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    axes.set_xlabel("alerts")
+    axes.margins(x=0.12)
+    legend(axes)
     return svg(figure)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from edge_tsad.bundle.manifest import ModelFile
 from edge_tsad.bundle.summary import summarize
 from edge_tsad.runtime.threshold import INTERVAL, Threshold
 from export.card import LIMITS, alarm_lines
@@ -182,6 +183,8 @@ def parity(facts: Facts) -> list[str]:
         "error p99.9",
         "bound",
         "error max",
+        "alerts changed",
+        "in float",
         "ms",
         "needs",
     ]
@@ -194,6 +197,16 @@ def parity(facts: Facts) -> list[str]:
         ),
         table(header, [parity_cells(one) for one in facts.parity]),
     ]
+    compared = [one for one in facts.parity if alerts_of(one.entry)]
+    if compared:
+        caption = (
+            "Alerts on a stream with injected anomalies when the files were made: those that a file"
+            " and the detector both gave, and those that changed."
+        )
+        names = [one.entry.path for one in compared]
+        parts.append(
+            figure(figures.alerts(names, [alerts_of(one.entry) for one in compared]), caption)
+        )
     for one in facts.parity:
         if one.problem:
             parts.append(f'<p class="bad">{text(one.entry.path)}: not run: {text(one.problem)}</p>')
@@ -215,9 +228,18 @@ def parity_cells(one: Parity) -> list[str]:
         p999 = np.quantile(one.error, 0.999, method="higher")
         worst = max(one.error.max(), one.distorted_error.max())
         cells = [f"{p999:.2g}", f"{one.bound:g}", f"{worst:.2g}"]
-    taken = entry.parity.get("latency_ms")
+    taken, alerts = entry.parity.get("latency_ms"), alerts_of(entry)
+    floating: Any = entry.parity.get("in_float", {})
+    cells.append(f"{alerts['changed']} of {alerts['expected']}" if alerts else "-")
+    cells.append(", ".join(floating.values()) or "-")
     cells.append("-" if taken is None else f"{taken:.3g}")
     return [entry.path, f"{entry.size:,}", entry.scheme, one.runtime or "-", *cells, needs]
+
+
+def alerts_of(entry: ModelFile) -> dict[str, Any]:
+    """How the file's alerts went with the detector's; empty in a bundle that does not say."""
+    found: Any = entry.parity.get("alerts", {})
+    return dict(found)
 
 
 def words(value: Any) -> str:

@@ -99,7 +99,7 @@ class TestOffline:
             assert wanted <= there
 
     def test_drawings_are_well_formed(self, page):
-        assert len(drawings(page)) == 5 + 2
+        assert len(drawings(page)) == 6 + 2
         for drawn in drawings(page):
             ET.fromstring(drawn.replace("xlink:", ""))
 
@@ -109,7 +109,7 @@ class TestContent:
         assert re.findall("<h2>(.*?)</h2>", page) == SECTIONS
 
     def test_each_plot_shows_what_it_should(self, page):
-        loss, scores, openings, normal, odd, exact, quantized = drawings(page)
+        loss, scores, openings, normal, odd, alerts, exact, quantized = drawings(page)
         assert ">loss<" in loss
         for words in (">threshold<", ">median<", ">point of the history<"):
             assert words in scores
@@ -117,6 +117,8 @@ class TestContent:
             assert words in openings
         for drawn in (normal, odd):
             assert ">expected<" in drawn and ">seen<" in drawn and ">flow<" in drawn
+        for words in (">both<", ">the detector alone<", ">the file alone<"):
+            assert words in alerts
         for drawn in (exact, quantized):
             assert ">bound<" in drawn and ">score of the file<" in drawn
 
@@ -125,6 +127,14 @@ class TestContent:
         assert f"State: {facts.threshold.state}" in words
         assert "The band is its 90 % interval" in words
         assert "Expected openings in 10,000 points" in words
+
+    def test_alerts_that_changed_are_drawn_and_counted(self, facts, page):
+        words = " ".join(Elements(page).words)
+        for one in facts.parity:
+            alerts = one.entry.parity["alerts"]
+            assert alerts["expected"] >= 300
+            assert f"{alerts['changed']} of {alerts['expected']}" in words
+            assert f"{alerts['changed']} changed" in words
 
     def test_errors_of_each_file_are_those_of_its_parity(self, facts):
         for one in facts.parity:
