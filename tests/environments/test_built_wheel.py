@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from environments.conftest import Environment
+from oracles import toy_files
 
 pytestmark = pytest.mark.environment
 
@@ -82,6 +83,49 @@ def test_the_numpy_one_environment_really_has_it(environment: Callable[[str], En
     version = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
     assert version.stdout.startswith("1.24.")
     assert int(np.__version__.partition(".")[0]) >= 2, "and the workstation the other one"
+
+
+SCORES = """
+import sys
+from pathlib import Path
+import numpy as np
+from edge_tsad.registry import BACKENDS
+folder, runtime = Path(sys.argv[1]), sys.argv[2]
+stored = np.load(folder / "windows.npz")
+window, observed = stored["window"], stored["observed"]
+scores = {}
+for path in folder.glob("*.tflite"):
+    backend = BACKENDS[runtime](path.read_bytes())
+    every = [backend.score(window[i : i + 1], observed[i : i + 1]) for i in range(len(window))]
+    scores[path.stem] = np.concatenate([outputs["score"] for outputs in every])
+np.savez(folder / f"{runtime}.npz", **scores)
+"""
+TOLERANCE = {"none": 1e-5, "fp16": 1e-5, "weights": 1e-5, "static": 0.02, "dynamic": 0.05}
+"""Of the distance from the median normal score to the threshold."""
+
+
+def test_tflite_runtime_computes_every_scheme_as_litert_does(
+    environment: Callable[[str], Environment], tmp_path: Path
+) -> None:
+    from edge_tsad.runtime.threshold import Budget, Threshold
+    from export.windows import Windows
+
+    model = toy_files.model()
+    threshold = Threshold.from_tail(model.tail, Budget.parse("1/7d", model.timing))
+    windows = Windows.join([toy_files.normal(), toy_files.anomalous()])
+    np.savez(tmp_path / "windows.npz", window=windows.window, observed=windows.observed)
+    for scheme in TOLERANCE:
+        (tmp_path / f"{scheme}.tflite").write_bytes(toy_files.file("tflite", scheme))
+    for name in ("litert", "tflite"):
+        python = environment(name).python
+        command = [python, "-I", "-c", SCORES, tmp_path, RUNTIMES[name]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, done.stderr
+    here, there = (np.load(tmp_path / f"{RUNTIMES[name]}.npz") for name in ("litert", "tflite"))
+    assert set(here.files) == set(TOLERANCE)
+    for scheme, most in TOLERANCE.items():
+        error = np.abs(here[scheme] - there[scheme]).max() / (threshold.value - threshold.median)
+        assert error <= most, scheme
 
 
 def test_a_stop_signal_ends_a_live_run_cleanly(
