@@ -24,6 +24,7 @@ from bridge.releases import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_tsad.bundle import Bounds
 from edge_tsad.errors import BackendError, BundleError, EdgeTsadError, SignatureError
 from edge_tsad.keys import SigningKey
 from edge_tsad.runtime.trial_report import REPORT
@@ -404,6 +405,15 @@ def test_a_failed_self_test_is_a_refusal(root: Path) -> None:
     ):
         bring(gateway, release(2, golden_shift=1.0))
     assert serves(root) == release(1).digest
+    # One window's peak is 0.15 off, of 0.2 that are allowed, but on the other side of the level.
+    near = release(2, golden_shift=0.15, bounds=Bounds(0.2, 0.0, level=1.83))
+    with pytest.raises(
+        BundleError, match=r"within their bounds \(.*0\.75.*1 of 4 golden windows are decided"
+    ):
+        bring(gateway, near)
+    assert serves(root) == release(1).digest
+    bring(gateway, release(2, golden_shift=0.15, bounds=Bounds(0.2, 0.0, level=0.0)))
+    assert tries(root), "as far off, and decided alike"
 
 
 def test_a_runtime_that_crashes_takes_only_its_process_down(
