@@ -15,6 +15,7 @@ import edge_tsad
 from edge_tsad.errors import TransportError
 from firmware_bridge.protocol import printable
 from firmware_bridge.provision import carry
+from firmware_bridge.provision.debian import Installed, fetch_packages
 from firmware_bridge.provision.plan import Plan, Probe, Wishes, make_plan
 from firmware_bridge.transports.ssh import SshTransport
 
@@ -57,6 +58,9 @@ def provision(
             say(f"{transport.name}: WARNING: {text}")
         if dry_run:
             return
+        if plan.apt and gift.debs is None:
+            say(f"{transport.name}: fetching packages for it")
+            fetch_packages(plan.apt, ask_packages(transport), folder / "debs")
         gather(plan, gift, folder)
         say(f"{transport.name}: {last_line(send(transport, folder, probe, gift))}")
 
@@ -66,6 +70,12 @@ def ask(transport: SshTransport, prefix: str) -> Probe:
     script = (HERE / "probe.sh").read_bytes()
     said = shell(transport, f"sh -s {shlex.quote(prefix)}", script)
     return Probe.read(said, transport.name)
+
+
+def ask_packages(transport: SshTransport) -> Installed:
+    """What its apt works with."""
+    script = (HERE / "packages.sh").read_bytes()
+    return Installed.read(shell(transport, "sh -s", script), transport.name)
 
 
 def gather(plan: Plan, gift: Gift, folder: Path) -> None:
@@ -79,7 +89,9 @@ def gather(plan: Plan, gift: Gift, folder: Path) -> None:
         if given is not None:
             shutil.copy(given, folder / name)
     if gift.debs is not None:
-        shutil.copytree(gift.debs, folder / "debs")
+        (folder / "debs").mkdir()
+        for package in gift.debs.glob("*.deb"):
+            shutil.copy(package, folder / "debs")
     settings = {
         "PREFIX": gift.prefix,
         "MARK": plan.mark,
