@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edge_tsad
-from edge_tsad.errors import TransportError
+from edge_tsad.errors import ConfigError, TransportError
 from firmware_bridge.protocol import printable
 from firmware_bridge.provision import carry
 from firmware_bridge.provision.debian import Installed, fetch_packages
@@ -51,7 +51,10 @@ def provision(
         (folder / "wheels").mkdir()
         _, version = carry.own_wheel(gift.wheel, folder / "wheels")
         wishes = Wishes(version, bool(gift.config), bool(gift.keys), bool(gift.debs), gift.prefix)
-        plan = make_plan(probe, wishes, int(time.time()))
+        try:
+            plan = make_plan(probe, wishes, int(time.time()))
+        except ConfigError as e:
+            raise ConfigError(f"{transport.name}: {e}") from e
         for text in (f"is a {plan.machine.name}", *plan.steps):
             say(f"{transport.name}: {text}")
         for text in plan.warnings:
@@ -59,10 +62,18 @@ def provision(
         if dry_run:
             return
         if plan.apt and gift.debs is None:
-            say(f"{transport.name}: fetching packages for it")
+            say(f"{transport.name}: fetching packages for it …")
             fetch_packages(plan.apt, ask_packages(transport), folder / "debs")
+        if plan.carry:
+            say(f"{transport.name}: fetching wheels for it …")
         gather(plan, gift, folder)
+        say(f"{transport.name}: sending it {size_mb(folder):.0f} MB and installing …")
         say(f"{transport.name}: {last_line(send(transport, folder, probe, gift))}")
+
+
+def size_mb(folder: Path) -> float:
+    """What a folder holds, in megabytes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 def ask(transport: SshTransport, prefix: str) -> Probe:

@@ -191,3 +191,9 @@ def stand_trial(root: Path, clock: HandClock, **changes: object) -> None:
         "streams": (StreamTrial(**{**stream, **own}),), **changes,
     }  # fmt: skip
     (root / REPORT).write_bytes(TrialReport(**values).pack())
+
+
+def last(gateway: Device) -> tuple[str, str]:
+    """Event and reason of the newest line of its history."""
+    entry = gateway.look()[0].history[-1]
+    return entry.event, entry.reason

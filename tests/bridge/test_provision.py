@@ -39,7 +39,7 @@ def plan(wishes: Wishes | None = None, **changes: str) -> Plan:
     return make_plan(probe(**changes), wishes or Wishes("0.1.0+abc", True, True), NOW)
 
 
-NUMPY = ("python3-numpy", "python3-cffi-backend")
+NUMPY = ("python3-numpy", "python3-cffi-backend", "python3-psutil")
 FOUR = [
     ("bookworm", "arm64", "3.11", "ai-edge-litert", ()),
     ("trixie", "arm64", "3.13", "ai-edge-litert", ()),
