@@ -34,8 +34,8 @@ REFUSALS = {
     "Bad configuration option": "mend your ssh configuration",
     "Can't open user config file": "give another --ssh-config",
     "Too many authentication": "name its key in your ssh configuration (IdentitiesOnly)",
-    "a password is required": "the user may not become edge-tsad-agent there; log in as one who may "
-    "use sudo without a password",
+    "a password is required": "the user may not become edge-tsad-agent there; log in as one who "
+    "may use sudo without a password",
 }
 """Last words that mean that trying again is of no use, and what to do."""
 
