@@ -124,6 +124,7 @@ def test_a_set_of_packages_that_is_not_whole_changes_nothing(bare: Bare, tmp_pat
     package("python3-other", "python3")
     other = run(provision.command, *options)
     assert "python3-numpy is not among the packages that were carried along" in other.output
+    package("python3-psutil", "python3")
     package("python3-numpy", "python3, a-library-that-is-not-there")
     half = run(provision.command, *options)
     assert half.return_value == 2
