@@ -12,16 +12,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_tsad.bundle import Bundle, Manifest, parse_bundle
-from edge_tsad.errors import BundleError, EdgeTsadError, SignatureError
+from edge_tsad.bundle import parse_bundle
+from edge_tsad.errors import BundleError, EdgeTsadError
 from edge_tsad.runtime.clock import Clock, SystemClock
-from edge_tsad.signing import KeySet, TrustedKeys
-from firmware_bridge.acceptance import require_fit
 from firmware_bridge.folder import Folder
 from firmware_bridge.machine import State
 from firmware_bridge.points import Witness, unwatched
+from firmware_bridge.reception import Reception
 from firmware_bridge.records import Release
-from firmware_bridge.recovery import recover
+from firmware_bridge.recovery import Found, recover
 from firmware_bridge.selftest import run_self_test
 from firmware_bridge.settings import Settings
 from firmware_bridge.store import require_transfer
@@ -33,7 +32,7 @@ Tester = Callable[[Path], str]
 """Tests a stored bundle on this machine; raises EdgeTsadError where it does not pass."""
 
 
-class Device:
+class Device(Reception):
     """One slot of a gateway.
 
     Args:
@@ -50,7 +49,7 @@ class Device:
         tester: Tester = run_self_test,
         witness: Witness = unwatched,
     ) -> None:
-        self.folder = Folder(root, witness)
+        super().__init__(Folder(root, witness))
         self.clock = clock or SystemClock()
         self._tester = tester
 
@@ -96,73 +95,6 @@ class Device:
         if state.trial is None:
             return Verdict()
         return judge(self.folder.report(state.trying), state.trial, self.folder.settings())
-
-    def offset(self, transfer: str, size: int) -> int:
-        """Where to go on with a file of ``size`` bytes.
-
-        Raises:
-            EdgeTsadError: it is too large, there is no space, or the folder cannot be written to.
-        """
-        settings = self.folder.settings()
-        limit, reserve = int(settings.max_mb * 1e6), int(settings.reserve_mb * 1e6)
-        with self.folder.lock():
-            return self.folder.incoming.begin(transfer, size, limit, reserve)
-
-    def receive(self, transfer: str, offset: int, data: bytes) -> int:
-        """Take the next piece; returns the confirmed offset.
-
-        Raises:
-            EdgeTsadError: it does not follow on what is there, is too large, or cannot be written.
-        """
-        if offset + len(data) > self.folder.settings().max_mb * 1e6:
-            raise BundleError("the bundle is larger than was announced")
-        with self.folder.lock():
-            return self.folder.incoming.append(transfer, offset, data)
-
-    def check(self, manifest: bytes, signature: bytes | None, size: int) -> Manifest:
-        """Whether a bundle with this manifest would be accepted; changes nothing.
-
-        Raises:
-            EdgeTsadError: it would not be.
-        """
-        self.folder.trusted().verify(manifest, signature)
-        candidate = Manifest.from_json(manifest)
-        settings, state = self.folder.settings(), self.folder.load()
-        self._require_fit(candidate, settings, state)
-        self.folder.prepare()
-        limit, reserve = int(settings.max_mb * 1e6), int(settings.reserve_mb * 1e6)
-        self.folder.incoming.require_room(size, limit, reserve)
-        return candidate
-
-    def trust(self, document: bytes) -> KeySet:
-        """Take a later set of trusted keys; returns the one that is held then.
-
-        Raises:
-            SignatureError: it is older, or not signed by both a key held here and one of its own,
-                or none of its keys signed the bundle that serves.
-            EdgeTsadError: there is no first set yet, or the folder cannot be written to.
-        """
-        with self.folder.lock():
-            held = self.folder.trusted()
-            changed = held.update(document)
-            if changed is not held:
-                self._require_signed(changed)
-                self.folder.save_keys(document)
-            return changed.keys
-
-    def _require_signed(self, keys: TrustedKeys) -> None:
-        """Refuse keys under which the runtime would not open what serves."""
-        state = self.folder.load()
-        release = state.release(state.serving)
-        if release is None:
-            return
-        try:
-            self.folder.store.open(release.digest, keys)
-        except SignatureError as e:
-            raise SignatureError(
-                f"none of these keys signed {release.label}, which serves; first trust old and new "
-                "keys, flash a bundle that a new one signed, then leave the old ones out"
-            ) from e
 
     def install(self, transfer: str, trial_s: float | None = None) -> State:
         """Verify, stage and self-test the file of ``transfer``, then begin its trial.
@@ -221,7 +153,7 @@ class Device:
         with self.folder.lock():
             state = self._recover()
             trial = state.phase == "trial"
-            target = find(state, to) if to or not trial else None
+            target = state.earlier(to) if to or not trial else None
             if target is not None:  # refused before anything is changed
                 self.folder.store.open(target.digest, self.folder.trusted())
             if trial:
@@ -240,20 +172,13 @@ class Device:
         if bundle.digest == state.current:
             raise BundleError("the bundle is active already, under other signatures")
         self._require_fit(bundle.manifest, settings, state)
-        state = self._move(state, state.verified(release_of(bundle, transfer), now()))
+        state = self._move(state, state.verified(Release.of(bundle, transfer), now()))
         folder.store.adopt(folder.incoming.path(transfer), bundle.digest)
         state = self._move(state, state.staged(now()))
         finding = self._tester(folder.store.path(bundle.digest))
         state = self._move(state, state.self_tested(finding, now()))
         span_s = settings.trial_s if trial_s is None else trial_s
         return self._move(state, state.tried(span_s, settings.keep, now()))
-
-    def _require_fit(self, candidate: Manifest, settings: Settings, state: State) -> None:
-        current = None
-        if state.current:
-            with contextlib.suppress(BundleError):  # a damaged one can no longer be asked
-                current = self.folder.store.open(state.current).manifest
-        require_fit(candidate, settings, state.floor, current)
 
     @contextmanager
     def _refusing(self, transfer: str) -> Iterator[None]:
@@ -278,17 +203,17 @@ class Device:
         # Mistakes in the settings must not hide what serves.
         settings = folder.settings() if state.trial else Settings()
 
-        found = recover(
-            state,
+        found = Found(
             trying=folder.trial_slot.read(),
             sound=folder.store.sound,
             judge=lambda: self.verdict(state),
             now=self.clock.now(),
             keep=settings.keep,
         )
-        self._move(state, found)
-        folder.sweep(found)
-        return found
+        holds = recover(state, found)
+        self._move(state, holds)
+        folder.sweep(holds)
+        return holds
 
     def _move(self, old: State, new: State) -> State:
         """Write ``new``, then let the slot follow."""
@@ -301,30 +226,3 @@ class Device:
             raise
         self.folder.follow(new)
         return new
-
-
-def release_of(bundle: Bundle, transfer: str) -> Release:
-    """What is remembered of a bundle."""
-    m = bundle.manifest
-    return Release(bundle.digest, transfer, m.name, m.version, m.counter, m.minimum_counter)
-
-
-def find(state: State, to: str) -> Release:
-    """The committed bundle of a version or digest; the one before the current where ``to`` is "".
-
-    Raises:
-        BundleError: there is none, or several.
-    """
-    if not to:
-        digests = [release.digest for release in state.committed]
-        earlier = state.committed[: digests.index(state.current)] if state.current else ()
-        allowed = [release for release in earlier if state.allows(release)]
-        if not allowed:
-            raise BundleError("no earlier bundle was committed here that may be returned to")
-        return allowed[-1]
-    found = [r for r in state.committed if to in (r.version, r.label) or r.digest.startswith(to)]
-    if len(found) != 1:
-        known = ", ".join(f"{r.label} ({r.digest[:12]})" for r in state.committed) or "none"
-        number = "none of" if not found else "more than one of"
-        raise BundleError(f"{to!r} is {number} the bundles committed here: {known}")
-    return found[0]

@@ -93,6 +93,27 @@ class State:
         known = (*self.committed, *((self.candidate,) if self.candidate else ()))
         return next((release for release in known if release.digest == digest), None)
 
+    def earlier(self, to: str) -> Release:
+        """The committed bundle of a version or digest; where ``to`` is empty, the one before.
+
+        Raises:
+            BundleError: there is none, or several.
+        """
+        if not to:
+            digests = [release.digest for release in self.committed]
+            before = self.committed[: digests.index(self.current)] if self.current else ()
+            allowed = [release for release in before if self.allows(release)]
+            if not allowed:
+                raise BundleError("no earlier bundle was committed here that may be returned to")
+            return allowed[-1]
+        known = self.committed
+        found = [r for r in known if to in (r.version, r.label) or r.digest.startswith(to)]
+        if len(found) != 1:
+            there = ", ".join(f"{r.label} ({r.digest[:12]})" for r in known) or "none"
+            number = "none of" if not found else "more than one of"
+            raise BundleError(f"{to!r} is {number} the bundles committed here: {there}")
+        return found[0]
+
     def settled(self, transfer: str) -> bool:
         """Whether this very file was tried before, with whatever end."""
         ends = ("refused", "committed", "rolled back")

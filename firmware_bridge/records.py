@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from edge_tsad.bundle import Bundle
 from edge_tsad.types import Now
 
 __all__ = ["Entry", "Event", "Release", "Trial"]
@@ -25,6 +26,12 @@ class Release:
     version: str
     counter: int
     minimum_counter: int
+
+    @classmethod
+    def of(cls, bundle: Bundle, transfer: str) -> Release:
+        """That of a bundle that came as ``transfer``."""
+        m = bundle.manifest
+        return cls(bundle.digest, transfer, m.name, m.version, m.counter, m.minimum_counter)
 
     @property
     def label(self) -> str:

@@ -10,7 +10,7 @@ from edge_tsad.decode import decode
 from edge_tsad.errors import ConfigError
 from edge_tsad.files import read_limited
 
-__all__ = ["ChannelSettings", "Settings", "load_settings"]
+__all__ = ["ChannelSettings", "Room", "Settings", "load_settings"]
 
 MOST_BYTES = 64 << 10
 
@@ -21,6 +21,14 @@ class ChannelSettings:
 
     name: str
     unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The bytes that one file may have at most, and those that must be left free beside it."""
+
+    limit: int
+    reserve: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +64,11 @@ class Settings:
             raise ConfigError(f"reserve_mb: {self.reserve_mb} is negative")
         if not 2 <= self.keep <= 100:
             raise ConfigError(f"keep: {self.keep} is not in 2…100")
+
+    @property
+    def room(self) -> Room:
+        """What a file may take up."""
+        return Room(int(self.max_mb * 1e6), int(self.reserve_mb * 1e6))
 
 
 def load_settings(path: Path) -> Settings:

@@ -18,6 +18,7 @@ from edge_tsad.bundle import DEFAULT_LIMITS, Bundle, Verifier, open_bundle
 from edge_tsad.errors import BundleError
 from edge_tsad.files import read_limited, reason, sync_folder
 from firmware_bridge.points import Witness, step, unwatched
+from firmware_bridge.settings import Room
 
 __all__ = ["Incoming", "Store", "require_transfer"]
 
@@ -118,14 +119,14 @@ class Incoming:
         except OSError:
             return 0
 
-    def begin(self, transfer: str, size: int, limit: int, reserve: int) -> int:
+    def begin(self, transfer: str, size: int, room: Room) -> int:
         """Make room for a file of ``size`` bytes; returns the offset to go on from.
 
         Raises:
-            BundleError: it is larger than ``limit``, or would leave less than ``reserve`` bytes.
+            BundleError: it is larger than ``room`` allows, or there is no space for it.
         """
         path = self.path(transfer)
-        require_size(size, limit)
+        require_size(size, room.limit)
         try:
             for file in self.folder.iterdir():
                 if file != path:
@@ -135,21 +136,21 @@ class Incoming:
             path.touch()  # the only one that may grow now
         except OSError as e:
             raise BundleError(f"{self.folder}: cannot be used: {reason(e)}") from e
-        self.require_room(size, limit, reserve, self.offset(transfer))
+        self.require_room(size, room, self.offset(transfer))
         return self.offset(transfer)
 
-    def require_room(self, size: int, limit: int, reserve: int, here: int = 0) -> None:
+    def require_room(self, size: int, room: Room, here: int = 0) -> None:
         """Refuse a file that is too large, or of which the rest after ``here`` has no space.
 
         Raises:
-            BundleError: it is larger than ``limit``, or would leave less than ``reserve`` bytes.
+            BundleError: it is larger than ``room`` allows, or there is no space for it.
         """
-        require_size(size, limit)
+        require_size(size, room.limit)
         try:
             free = shutil.disk_usage(self.folder).free
         except OSError as e:
             raise BundleError(f"{self.folder}: cannot be used: {reason(e)}") from e
-        needed = size - here + reserve
+        needed = size - here + room.reserve
         if free < needed:
             raise BundleError(
                 f"no space is left on the gateway: {needed:,} bytes are needed, {free:,} are free"

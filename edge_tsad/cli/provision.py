@@ -24,8 +24,9 @@ __all__ = ["command"]
     help="""Set up gateways over SSH, from a bare Debian or Raspberry Pi OS to a running service.
 
 Known are bookworm and trixie on 64- and 32-bit ARM and on PCs. Everything is fetched here and
-carried along, so the gateway needs no internet; a 32-bit one needs Debian's numpy, from its own apt
-or from --debs. What is there already is left; it may be run again at any time.
+carried along, so the gateway needs no internet; for a 32-bit one that includes Debian's numpy with
+all that it needs and the gateway lacks. That takes an apt here; where there is none, give the
+packages by --debs. What is there already is left; it may be run again at any time.
 
 \b
 Examples:

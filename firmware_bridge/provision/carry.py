@@ -6,20 +6,19 @@ import hashlib
 import importlib.util
 import io
 import shutil
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
 
-from edge_tsad.errors import ConfigError, TransportError
+from edge_tsad.errors import ConfigError
 from firmware_bridge.provision.machines import Machine
+from firmware_bridge.provision.steps import run_step
 
 __all__ = ["own_wheel", "pack", "wheels"]
 
 HERE = Path(__file__).parent
 TREE = HERE.parents[1]
 PIP = "pip==25.3"
-LIMIT_S = 900
 
 
 def own_wheel(given: Path | None, folder: Path) -> tuple[Path, str]:
@@ -32,7 +31,8 @@ def own_wheel(given: Path | None, folder: Path) -> tuple[Path, str]:
     if given is None:
         if not (TREE / "pyproject.toml").exists():
             raise ConfigError("provision: give the wheel of this program by --wheel")
-        run("build the wheel", pip("wheel", "--no-deps", "--no-build-isolation", TREE), folder)
+        command = pip("wheel", "--no-deps", "--no-build-isolation", TREE)
+        run_step("build the wheel", command, cwd=folder)
     elif given.suffix != ".whl" or not given.is_file():
         raise ConfigError(f"{given}: is no wheel")
     else:
@@ -56,7 +56,8 @@ def wheels(machine: Machine, folder: Path) -> None:
     ]
     tags = [word for tag in machine.platforms for word in ("--platform", tag)]
     options = ["--no-deps", "--only-binary=:all:", "--python-version", machine.python, *tags]
-    run(f"fetch wheels for {machine.name}", pip("download", *options, *wanted, PIP), folder)
+    command = pip("download", *options, *wanted, PIP)
+    run_step(f"fetch wheels for {machine.name}", command, cwd=folder)
 
 
 def pins(name: str) -> Path:
@@ -75,19 +76,6 @@ def pip(*words: object) -> list[str]:
         raise ConfigError("provision: needs pip here, to fetch wheels for the gateway")
     options = ["--disable-pip-version-check", "--quiet"]
     return [sys.executable, "-m", "pip", *options, *map(str, words)]
-
-
-def run(what: str, command: list[str], folder: Path) -> None:
-    """Run ``command`` in ``folder``."""
-    try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=LIMIT_S, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as e:
-        raise TransportError(f"could not {what}: {e}") from e
-    if done.returncode:
-        last = done.stderr.strip().rpartition("\n")[2]
-        raise TransportError(f"could not {what}: {last}")
 
 
 def pack(folder: Path) -> bytes:

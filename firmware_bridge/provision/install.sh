@@ -12,13 +12,20 @@ units=$PREFIX/etc/systemd/system
 note() { printf 'edge-tsad: %s\n' "$*"; }
 
 if [ -n "$APT" ]; then
-  if ls debs/*.deb >/dev/null 2>&1; then
-    note "installing carried packages"
-    dpkg --install --skip-same-version debs/*.deb >/dev/null
-  else
-    note "installing $APT"
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $APT >/dev/null
-  fi
+  for wanted in $APT; do
+    for file in debs/*.deb; do
+      if [ "$(dpkg-deb -f "$file" Package)" = "$wanted" ]; then continue 2; fi
+    done
+    note "$wanted is not among the packages that were carried along; nothing was changed" >&2
+    exit 3
+  done
+  note "installing carried packages"
+  # Unlike dpkg alone, apt looks first whether the set is whole, and changes nothing if it is not.
+  DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends --no-remove \
+    "$PWD"/debs/*.deb >apt.txt 2>&1 || {
+    note "the carried packages cannot be installed: $(grep -m 1 -e 'Depends:' -e '^E:' apt.txt)" >&2
+    exit 3
+  }
 fi
 
 if [ "$CARRY" = yes ]; then
@@ -31,7 +38,12 @@ if [ "$CARRY" = yes ]; then
   "$new/bin/python" "$pip/pip" install --quiet --no-index --no-deps --disable-pip-version-check \
     --no-warn-script-location $(ls wheels/*.whl | grep -v '^wheels/pip-')
   "$new/bin/edge-tsad" --version >/dev/null
-  "$new/bin/edge-tsad" doctor >doctor.txt || { cat doctor.txt; note "nothing was changed"; rm -rf "$new"; exit 3; }
+  "$new/bin/edge-tsad" doctor >doctor.txt 2>&1 || {
+    rm -rf "$new"
+    why=$(sed -n 's/  */ /g; /cannot be used/p' doctor.txt | head -n 1)
+    note "no model could be run there, so nothing was changed: ${why:-$(tail -n 1 doctor.txt)}" >&2
+    exit 3
+  }
   sync
   ln -sfn "$(basename "$new")" "$base/.venv.new"
   mv -T "$base/.venv.new" "$base/venv"

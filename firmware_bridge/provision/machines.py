@@ -54,7 +54,7 @@ MACHINES = {
         "tflite-runtime",
         "tflite",
         tags("armv7l", 36),
-        ("python3-numpy", "python3-cffi-backend"),
+        ("python3-numpy", "python3-cffi-backend", "python3-psutil"),
         NO_WHEEL,
     ),
     ("trixie", "armhf"): Machine(
@@ -63,7 +63,7 @@ MACHINES = {
         "onnxruntime (Debian's)",
         "ort",
         tags("armv7l", 41),
-        ("python3-numpy", "python3-cffi-backend", "python3-onnxruntime"),
+        ("python3-numpy", "python3-cffi-backend", "python3-psutil", "python3-onnxruntime"),
         (*NO_WHEEL, "onnxruntime", "flatbuffers", "packaging", "protobuf"),
     ),
     ("bookworm", "amd64"): Machine(

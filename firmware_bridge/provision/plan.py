@@ -12,6 +12,8 @@ __all__ = ["Plan", "Probe", "Wishes", "make_plan"]
 NEEDED_KB = 400_000
 """The environment with its wheels, twice while it is replaced."""
 FAR_OFF_S = 86_400
+TOO_OLD = ("armv6l", "armv5tejl", "armv5tel")
+"""Raspberry Pi OS calls these armhf too: the first Pi and the Zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,8 @@ def make_plan(probe: Probe, wishes: Wishes, now_s: int) -> Plan:
     target = f"{wishes.prefix}/opt/edge-tsad/venv"
     steps = []
     if apt:
-        how = "from the packages that are carried along" if wishes.debs else "by its own apt"
-        steps.append(f"install {', '.join(apt)} {how}")
+        how = "given" if wishes.debs else "fetched here"
+        steps.append(f"install {', '.join(apt)} with all that they need, from packages {how}")
     if carry:
         sees = ", with the system's packages" if machine.sees_system else ""
         steps += [
@@ -138,6 +140,10 @@ def require(probe: Probe, machine: Machine) -> None:
         raise ConfigError(
             f"the gateway has {there} as python3; {machine.name} comes with {machine.python}"
             " (apt install python3)"
+        )
+    if probe.machine in TOO_OLD:
+        raise ConfigError(
+            f"the gateway's processor is {probe.machine}; its runtimes need ARMv7 or later"
         )
     if not probe.venv:
         raise ConfigError("the gateway's Python has no module venv (apt install python3)")

@@ -15,7 +15,7 @@ say memory_kb "$(awk '/^MemTotal:/ {print $2}' /proc/meminfo 2>/dev/null)"
 say systemd "$([ -d /run/systemd/system ] && echo yes)"
 if [ "$(id -u)" = 0 ]; then say root yes; elif sudo -n true 2>/dev/null; then say root sudo; else say root no; fi
 say installed "$(cat "$prefix/opt/edge-tsad/installed" 2>/dev/null)"
-for package in python3-numpy python3-cffi-backend python3-onnxruntime; do
+for package in python3-numpy python3-cffi-backend python3-psutil python3-onnxruntime; do
   [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] && say package "$package"
 done
 say config "$([ -e "$prefix/etc/edge-tsad/gateway.toml" ] && echo yes)"

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import edge_tsad
-from edge_tsad.errors import TransportError
+from edge_tsad.errors import ConfigError, TransportError
 from firmware_bridge.protocol import printable
 from firmware_bridge.provision import carry
+from firmware_bridge.provision.debian import Installed, fetch_packages
 from firmware_bridge.provision.plan import Plan, Probe, Wishes, make_plan
 from firmware_bridge.transports.ssh import SshTransport
 
@@ -50,15 +51,29 @@ def provision(
         (folder / "wheels").mkdir()
         _, version = carry.own_wheel(gift.wheel, folder / "wheels")
         wishes = Wishes(version, bool(gift.config), bool(gift.keys), bool(gift.debs), gift.prefix)
-        plan = make_plan(probe, wishes, int(time.time()))
+        try:
+            plan = make_plan(probe, wishes, int(time.time()))
+        except ConfigError as e:
+            raise ConfigError(f"{transport.name}: {e}") from e
         for text in (f"is a {plan.machine.name}", *plan.steps):
             say(f"{transport.name}: {text}")
         for text in plan.warnings:
             say(f"{transport.name}: WARNING: {text}")
         if dry_run:
             return
+        if plan.apt and gift.debs is None:
+            say(f"{transport.name}: fetching packages for it …")
+            fetch_packages(plan.apt, ask_packages(transport), folder / "debs")
+        if plan.carry:
+            say(f"{transport.name}: fetching wheels for it …")
         gather(plan, gift, folder)
+        say(f"{transport.name}: sending it {size_mb(folder):.0f} MB and installing …")
         say(f"{transport.name}: {last_line(send(transport, folder, probe, gift))}")
+
+
+def size_mb(folder: Path) -> float:
+    """What a folder holds, in megabytes."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
 def ask(transport: SshTransport, prefix: str) -> Probe:
@@ -66,6 +81,12 @@ def ask(transport: SshTransport, prefix: str) -> Probe:
     script = (HERE / "probe.sh").read_bytes()
     said = shell(transport, f"sh -s {shlex.quote(prefix)}", script)
     return Probe.read(said, transport.name)
+
+
+def ask_packages(transport: SshTransport) -> Installed:
+    """What its apt works with."""
+    script = (HERE / "packages.sh").read_bytes()
+    return Installed.read(shell(transport, "sh -s", script), transport.name)
 
 
 def gather(plan: Plan, gift: Gift, folder: Path) -> None:
@@ -79,7 +100,9 @@ def gather(plan: Plan, gift: Gift, folder: Path) -> None:
         if given is not None:
             shutil.copy(given, folder / name)
     if gift.debs is not None:
-        shutil.copytree(gift.debs, folder / "debs")
+        (folder / "debs").mkdir()
+        for package in gift.debs.glob("*.deb"):
+            shutil.copy(package, folder / "debs")
     settings = {
         "PREFIX": gift.prefix,
         "MARK": plan.mark,

@@ -26,6 +26,18 @@ ALIVE_S, ALIVE_COUNT = 5, 3
 ANSWER_S = {"install": 300.0}
 USUAL_ANSWER_S = 60.0
 NOT_FOUND = (126, 127)
+REFUSALS = {
+    "Permission denied": "is your key in ~/.ssh/authorized_keys there?",
+    "Host key verification failed": "it is not the machine that ~/.ssh/known_hosts knows; run ssh "
+    "to it once to see why",
+    "Could not resolve hostname": "is its name right?",
+    "Bad configuration option": "mend your ssh configuration",
+    "Can't open user config file": "give another --ssh-config",
+    "Too many authentication": "name its key in your ssh configuration (IdentitiesOnly)",
+    "a password is required": "the user may not become edge-tsad-agent there; log in as one who "
+    "may use sudo without a password",
+}
+"""Last words that mean that trying again is of no use, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +181,7 @@ class SshSession:
         said = printable(lines[-1]).strip() if lines else "the connection was closed"
         if status in NOT_FOUND or "No module named" in said:
             return TransportError(f"{self.gateway}: has no agent of edge-tsad there: {said}")
-        if refused(said):
-            return TransportError(f"{self.gateway}: {said}")
+        for sign, advice in REFUSALS.items():
+            if sign in said:
+                return TransportError(f"{self.gateway}: {said.rstrip('.')}; {advice}")
         return LineCutError(f"{self.gateway}: {said}")
-
-
-def refused(said: str) -> bool:
-    """Whether ssh's last words mean that trying again is of no use."""
-    signs = (
-        "Permission denied", "Host key verification failed", "Could not resolve hostname",
-        "Bad configuration option", "Can't open user config file", "Too many authentication",
-    )  # fmt: skip
-    return any(sign in said for sign in signs)

@@ -8,8 +8,10 @@ import sys
 import time
 from pathlib import Path
 
-from emulation import EmulationError, cache_folder, emulated
+from emulation import cache_folder, emulated
 from systems import SYSTEMS
+
+from edge_tsad.errors import EdgeTsadError
 
 MEGABYTE = 1e6
 
@@ -30,7 +32,7 @@ def main() -> int:
         started = time.monotonic()
         try:
             system = emulated(name, say=lambda text: print(f"  {text}", flush=True))
-        except EmulationError as error:
+        except EdgeTsadError as error:
             print(f"build: {error}", file=sys.stderr)
             return 2
         seconds = time.monotonic() - started

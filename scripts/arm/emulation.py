@@ -24,10 +24,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from private_apt import EmulationError, PrivateApt, UnavailableError, run_step, unpack
 from systems import RUNTIMES, SYSTEMS, System
 
-__all__ = ["Emulated", "EmulationError", "UnavailableError", "cache_folder", "cached", "emulated"]
+from edge_tsad.errors import EdgeTsadError
+from firmware_bridge.provision.apt import PrivateApt, own_archive, require_apt
+from firmware_bridge.provision.steps import run_step
+
+__all__ = ["Emulated", "EmulationError", "cache_folder", "cached", "emulated"]
 
 PROJECT = Path(__file__).resolve().parents[2]
 CARRIED = ("edge_tsad", "firmware_bridge")
@@ -38,6 +41,10 @@ KEPT_DAYS = 3
 DAY_S = 86_400
 
 Say = Callable[[str], None]
+
+
+class EmulationError(EdgeTsadError):
+    """An emulated system could not be run, or kept; the message is one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +157,9 @@ def emulated(
         say: is told what is being done while something is built.
 
     Raises:
-        UnavailableError: this machine cannot build it at all.
-        EmulationError: the name is unknown, or a download, an unpacking or a first run failed.
+        AptMissingError: this machine cannot build it at all.
+        TransportError: a download or an unpacking failed.
+        EmulationError: the name is unknown, or a first run failed.
     """
     if name not in SYSTEMS:
         raise EmulationError(f"there is no emulated system {name!r}, only {', '.join(SYSTEMS)}")
@@ -200,7 +208,7 @@ def _packages(bare: Emulated) -> Path:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
         where = ["--target", str(folder), "--constraint", str(pins), *_wheels(bare.system)]
         command = [*pip, *where, "click", "cryptography", "paho-mqtt"]
-        run_step(f"{bare.name}: install what a gateway carries", command, timeout_s=900)
+        run_step(f"install what {bare.name} carries", command)
 
     return cached(f"{bare.name}-packages", [bare.system, pins.read_text()], make)
 
@@ -208,8 +216,9 @@ def _packages(bare: Emulated) -> Path:
 def _build_root(system: System, root: Path, say: Say) -> None:
     say(f"{system.suite}: fetching Python {system.python} for {system.machine}")
     with tempfile.TemporaryDirectory(dir=root.parent, prefix=".apt-") as scratch:
-        apt = PrivateApt(Path(scratch), system.suite, system.architecture)
-        unpack(apt.download_closure(system.packages), root)
+        archive = own_archive(system.suite, system.architecture)
+        apt = PrivateApt(Path(scratch), archive, system.architecture)
+        unpack(apt.download_missing(system.packages), root)
     for unused in ("doc", "man", "locale", "info"):
         shutil.rmtree(root / "usr" / "share" / unused, ignore_errors=True)
     if not (root / "lib").exists():  # trixie's packages count on this link
@@ -232,7 +241,7 @@ def _install(bare: Emulated, runtime: str, pins: Path, site: Path, say: Say) -> 
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
         where = ["--target", str(site), "--constraint", str(pins)]
         command = [*pip, *where, *_wheels(system), *what]
-        run_step(f"{bare.name}: install {runtime}", command, timeout_s=900)
+        run_step(f"install {runtime} for {bare.name}", command)
     there = dataclasses.replace(bare, sites={runtime: site})
     done = there.run(["-c", f"import numpy, {wanted.module}"], runtime=runtime, timeout_s=180)
     if done.returncode:
@@ -257,7 +266,7 @@ def _installed_emulator(name: str) -> Path | None:
     for candidate in (name, f"{name}-static"):
         path = shutil.which(candidate)
         if path is not None:
-            version = run_step(candidate, [path, "--version"], timeout_s=20)
+            version = run_step(f"ask {candidate}", [path, "--version"], timeout_s=20)
             major = re.search(r"version (\d+)\.", version)
             if major and int(major[1]) >= QEMU_LEAST:
                 return Path(path)
@@ -267,11 +276,20 @@ def _installed_emulator(name: str) -> Path | None:
 def _fetch_qemu(names: Sequence[str], folder: Path, say: Say) -> None:
     say(f"fetching QEMU from {QEMU_SUITE} (63 MB)")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".apt-") as scratch:
-        apt = PrivateApt(Path(scratch), QEMU_SUITE)
+        require_apt()
+        here = run_step("ask dpkg", ["dpkg", "--print-architecture"], timeout_s=20).strip()
+        apt = PrivateApt(Path(scratch), own_archive(QEMU_SUITE, here), here)
         root = Path(scratch) / "root"
         unpack(apt.download(["qemu-user"]), root)
         for name in names:
             shutil.move(root / "usr" / "bin" / name, folder / name)
+
+
+def unpack(packages: Sequence[Path], root: Path) -> None:
+    """Extract the files of ``packages`` into ``root``; no maintainer script is run."""
+    root.mkdir(parents=True, exist_ok=True)
+    for package in packages:
+        run_step(f"unpack {package.name}", ["dpkg-deb", "-x", package, root], timeout_s=120)
 
 
 def _copy(code: Mapping[str, str], folder: Path) -> None:

@@ -11,7 +11,9 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[2] / "scripts" / "arm"))
 
-from emulation import Emulated, UnavailableError, emulated
+from emulation import Emulated, emulated
+
+from firmware_bridge.provision.apt import AptMissingError
 
 LINES = pytest.StashKey[list[str]]()
 
@@ -23,7 +25,7 @@ def system(request: pytest.FixtureRequest) -> Callable[[str, str], Emulated]:
     def get(name: str, runtime: str) -> Emulated:
         try:
             return emulated(name, [runtime])
-        except UnavailableError as error:
+        except AptMissingError as error:
             if os.environ.get("CI") or request.node.get_closest_marker("arm"):
                 pytest.fail(str(error))
             pytest.skip(f"NO EMULATED ARM: {error}")

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 
-import private_apt
 import pytest
-from emulation import EmulationError, UnavailableError, cached, emulated
-from private_apt import run_step
+from emulation import EmulationError, cached, emulated
 from systems import RUNTIMES, SYSTEMS
 
 from edge_tsad.registry import BACKENDS
+from firmware_bridge.provision import apt
+from firmware_bridge.provision.apt import AptMissingError
 
 SCRIPTS = Path(__file__).parents[2] / "scripts" / "arm"
 
@@ -67,41 +66,8 @@ def test_a_machine_without_apt_is_told_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda tool: None)
-    with pytest.raises(UnavailableError, match="apt-get"):
+    with pytest.raises(AptMissingError, match="apt-get"):
         emulated("trixie-aarch64")
-
-
-@pytest.mark.parametrize(
-    "listed",
-    [
-        "",
-        "x://mirror/ubuntu jammy main Ubuntu Packages",
-        "x://mirror/d bookworm contrib Debian Packages",
-    ],
-)
-def test_a_machine_without_a_debian_archive_is_told(
-    listed: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(private_apt, "run_step", lambda *_, **__: listed)
-    with pytest.raises(UnavailableError, match=r"sources\.list\.d"):
-        private_apt._mirror()
-
-
-def test_the_archive_is_that_of_the_machines_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = (
-        "x://other/debian bookworm main Raspberry Pi Foundation Packages\n"
-        "x://mirror/debian bookworm main Debian Packages\n"
-        "x://mirror/debian bookworm main Debian Translations\n"
-    )
-    monkeypatch.setattr(private_apt, "run_step", lambda *_, **__: listed)
-    assert private_apt._mirror() == "x://mirror/debian"
-
-
-def test_a_step_that_fails_or_hangs_is_a_sentence() -> None:
-    with pytest.raises(EmulationError, match=r"stop: failed \(because\)"):
-        run_step("stop", [sys.executable, "-c", "raise SystemExit('because')"], timeout_s=20)
-    with pytest.raises(EmulationError, match="wait: took more than"):
-        run_step("wait", [sys.executable, "-c", "import time; time.sleep(60)"], timeout_s=0.2)
 
 
 def test_every_runtime_is_a_backend_with_pins() -> None:
@@ -115,5 +81,5 @@ def test_every_runtime_is_a_backend_with_pins() -> None:
 
 
 def test_no_address_is_written_down() -> None:
-    for path in SCRIPTS.glob("*.py"):
+    for path in (*SCRIPTS.glob("*.py"), Path(apt.__file__)):
         assert "://" not in path.read_text(), path

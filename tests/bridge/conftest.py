@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bridge.releases import prepare
+from bridge.releases import HandClock, bring, device, prepare, release
 
 import firmware_bridge
+from firmware_bridge.device import Device
 
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
 
@@ -219,3 +220,21 @@ def cutting(sshd: Sshd) -> Iterator[CuttingProxy]:
     proxy = CuttingProxy(sshd.port, [300_000, 300_000])
     yield proxy
     proxy.close()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return prepare(tmp_path / "gateway")
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def gateway(root: Path, clock: HandClock) -> Device:
+    """A gateway on which release 1 is committed."""
+    made = device(root, clock)
+    bring(made, release(1))
+    return made

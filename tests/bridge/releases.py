@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 from oracles import tiny_bundle
 
-from edge_tsad.bundle import Bundle, GoldenWindows, Listed, Manifest, open_bundle, parse_bundle
+from edge_tsad.bundle import (
+    Bounds,
+    Bundle,
+    GoldenWindows,
+    Listed,
+    Manifest,
+    open_bundle,
+    parse_bundle,
+)
 from edge_tsad.bundle.container import pack
 from edge_tsad.keys import SigningKey
 from edge_tsad.runtime.threshold import Tail
@@ -75,12 +83,14 @@ def release(
     key: SigningKey | None = KEY,
     channels: tuple[Channel, ...] = tiny_bundle.CHANNELS,
     golden_shift: float = 0.0,
+    bounds: Bounds | None = None,
     padding: int = 0,
     threshold_shift: float = 0.0,
 ) -> Made:
     """Version 1.<counter> of a bundle.
 
-    ``golden_shift`` makes its self-test fail, ``threshold_shift`` moves its threshold from about 5.
+    ``golden_shift`` makes its self-test fail unless ``bounds`` allow it; ``threshold_shift`` moves
+    its threshold from about 5.
     """
     manifest = shifted_tails(base().manifest, threshold_shift)
     files = {entry.path: base().read(entry.path) for entry in manifest.listed()}
@@ -96,7 +106,9 @@ def release(
         minimum_counter=minimum,
         channels=channels,
         golden=dataclasses.replace(
-            manifest.golden, **dataclasses.asdict(Listed.of("golden.npz", files["golden.npz"]))
+            manifest.golden,
+            **dataclasses.asdict(Listed.of("golden.npz", files["golden.npz"])),
+            bounds={"model.onnx": bounds} if bounds else manifest.golden.bounds,
         ),
         card=Listed.of("card.md", files["card.md"]),
     )
@@ -179,3 +191,9 @@ def stand_trial(root: Path, clock: HandClock, **changes: object) -> None:
         "streams": (StreamTrial(**{**stream, **own}),), **changes,
     }  # fmt: skip
     (root / REPORT).write_bytes(TrialReport(**values).pack())
+
+
+def last(gateway: Device) -> tuple[str, str]:
+    """Event and reason of the newest line of its history."""
+    entry = gateway.look()[0].history[-1]
+    return entry.event, entry.reason

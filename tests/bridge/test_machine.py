@@ -15,7 +15,7 @@ from edge_tsad.errors import BundleError, EdgeTsadError
 from firmware_bridge.folder import Folder
 from firmware_bridge.machine import RESTING, UNDER_WAY, State
 from firmware_bridge.records import Release
-from firmware_bridge.recovery import recover
+from firmware_bridge.recovery import Found, recover
 from firmware_bridge.verdict import Verdict
 
 KEEP = 3
@@ -59,14 +59,8 @@ class Updates(RuleBasedStateMachine):
         self.files &= found.kept
 
     def recovered(self, state: State, trying: str) -> State:
-        return recover(
-            state,
-            trying=trying,
-            sound=self.files.__contains__,
-            judge=lambda: self.verdict,
-            now=self.clock.now(),
-            keep=KEEP,
-        )
+        found = Found(trying, self.files.__contains__, lambda: self.verdict, self.clock.now(), KEEP)
+        return recover(state, found)
 
     crashes = st.sampled_from(["", "", "", "record", "active slot", "trial slot"])
 

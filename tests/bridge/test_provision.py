@@ -39,7 +39,7 @@ def plan(wishes: Wishes | None = None, **changes: str) -> Plan:
     return make_plan(probe(**changes), wishes or Wishes("0.1.0+abc", True, True), NOW)
 
 
-NUMPY = ("python3-numpy", "python3-cffi-backend")
+NUMPY = ("python3-numpy", "python3-cffi-backend", "python3-psutil")
 FOUR = [
     ("bookworm", "arm64", "3.11", "ai-edge-litert", ()),
     ("trixie", "arm64", "3.13", "ai-edge-litert", ()),
@@ -77,6 +77,10 @@ REFUSED = {
     "a Pi Zero": ({"architecture": "armel"}, "bookworm on armel; known are"),
     "another system": ({"codename": "noble", "architecture": "arm64"}, "noble on arm64"),
     "no Debian": ({"codename": "", "architecture": ""}, "an unknown system"),
+    "a Pi Zero with Raspberry Pi OS": (
+        {"architecture": "armhf", "machine": "armv6l"},
+        "processor is armv6l; its runtimes need ARMv7",
+    ),
     "another Python": ({"python": "3.9"}, "has Python 3.9 as python3; 64-bit bookworm comes with"),
     "no Python": ({"python": ""}, "has no Python as python3"),
     "no venv": ({"venv": ""}, "has no module venv"),
@@ -112,7 +116,7 @@ def test_what_is_asked_of_pip_is_pinned_and_can_be_had(
     key: tuple[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[list[str]] = []
-    monkeypatch.setattr(carry, "run", lambda what, command, folder: asked.append(command))
+    monkeypatch.setattr(carry, "run_step", lambda what, command, cwd: asked.append(command))
     machine = MACHINES[key]
     carry.wheels(machine, tmp_path)
     words = [word for word in asked[0] if "==" in word]
