@@ -79,8 +79,8 @@ class WindowSampler:
 def drop_out(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     """f32[B, T, C] of ones with zeros where points are left out.
 
-    From half of the windows: single points, a stretch of all channels, or (of several) some channels
-    but never all of them, for the whole window or a part of it.
+    From half of the windows: single points, a stretch of all channels, or (of several) some
+    channels but never all of them, for the whole window or a part of it.
     """
     kept = np.ones(shape, np.float32)
     count, length, channels = shape

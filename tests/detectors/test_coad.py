@@ -45,8 +45,9 @@ def normal_windows(count: int = 24) -> np.ndarray:
 
 def score(window: np.ndarray, observed: np.ndarray | None = None) -> dict[str, np.ndarray]:
     known = np.ones_like(window) if observed is None else observed
+    fitted = net()
     with torch.inference_mode():
-        out = net()(torch.from_numpy(window), torch.from_numpy(known))
+        out = fitted(torch.from_numpy(window), torch.from_numpy(known))
     return {name: tensor.numpy() for name, tensor in out.items()}
 
 
