@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from edge_tsad.cli.listed import lines_of
+from edge_tsad.cli.workstation import needs
 from edge_tsad.evaluation.benchmark import Benchmark, Settings
 from edge_tsad.evaluation.ledger import Ledger, current_commit
 from edge_tsad.evaluation.report import last_line, machine, markdown, write_csv
@@ -73,7 +74,16 @@ def numbers(context: click.Context, option: click.Parameter, values: Sequence[st
     "--encoder", "encoders", multiple=True, callback=words, help="Each for each detector."
 )
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of the detectors.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True)
+@click.option(
+    "--jobs", type=click.IntRange(0), default=1, show_default=True, help="At a time; 0 = all cores."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["joblib", "dask"]),
+    default="joblib",
+    show_default=True,
+    help="What runs the jobs: processes, or a local Dask cluster.",
+)
 @click.option("--seed", "seeds", multiple=True, callback=numbers, default=("0",), show_default=True)
 @click.option("--timeout", type=float, default=1800.0, show_default=True, help="Seconds a series.")
 @click.option("--board", is_flag=True, help="Add the full-series protocol of the TSB-AD board.")
@@ -98,6 +108,7 @@ def command(
     encoders: list[str],
     options: tuple[str, ...],
     jobs: int,
+    engine: str,
     seeds: list[int],
     timeout: float,
     board: bool,
@@ -113,17 +124,23 @@ def command(
     Example:
       edge-tsad bench UCR --data sets --detector coad,matrix-profile,kmeans-ad --jobs 2
       edge-tsad bench UCR --data sets --series @benchmarks/tune24.txt --seed 0,1,2
-      edge-tsad bench my-machine/ --peers
+      edge-tsad bench my-machines/ --peers --jobs 0
     """
+    if engine == "dask":
+        with needs("dask"):
+            import distributed  # noqa: F401 - fails here if the package is missing
+    cores = os.cpu_count() or 1
+    jobs = jobs or cores
     chosen = load_set(set_or_npz, data).choose(series, half)
     candidates = choose_candidates(
         detectors,
         encoders=encoders,
         peers=peers,
         options=options,
-        processes=max(1, (os.cpu_count() or 1) // jobs),
+        # A worker of Dask may have no processes of its own.
+        processes=1 if engine == "dask" else max(1, cores // jobs),
     )
-    settings = Settings(tuple(seeds), jobs, timeout, board)
+    settings = Settings(tuple(seeds), jobs, timeout, board, engine)
     benchmark = Benchmark(chosen, candidates, settings, out)
     names = ",".join(candidate.name for candidate in candidates)
     entry = (chosen.name, benchmark.digest, len(chosen.series), names)
@@ -165,7 +182,8 @@ def write(out: Path, benchmark: Benchmark, records: list[Record]) -> None:
     title = f"Benchmark on {chosen.name}" + (f", half {half}" if half else "")
     seeds = ",".join(map(str, settings.seeds))
     lines = [f"- commit: {current_commit()}, settings {benchmark.digest}", *machine()]
-    lines += [f"- seeds {seeds}; jobs {settings.jobs}; time-out {settings.timeout_s:g} s"]
+    lines += [f"- seeds {seeds}; time-out {settings.timeout_s:g} s"]
+    lines += [f"- {settings.jobs} jobs at a time, by {settings.engine}"]
     (out / "report.md").write_text(
         markdown(title, records, chosen.left_out, lines), encoding="utf-8"
     )

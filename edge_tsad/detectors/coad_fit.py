@@ -16,6 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from edge_tsad.decode import decode
 from edge_tsad.detectors.base import Progress
+from edge_tsad.detectors.encoders import default_width
 from edge_tsad.detectors.missing import as_seen, bridge
 from edge_tsad.errors import ConfigError, DataError
 from edge_tsad.training.distortion import distort
@@ -43,11 +44,12 @@ BATCH_LIMITS = (8, 64)
 class FitOptions:
     """What a caller may choose; ``batch`` counts clean windows, None = by ``BATCH_POINTS``.
 
+    ``width`` None = the encoder's usual one.
     ``effort`` is the share of ``steps`` that is taken, for nets that only help to calibrate.
     """
 
     encoder: str = "conv"
-    width: int = 48
+    width: int | None = None
     reconstruction_width: int = 24
     steps: int = 400
     batch: int | None = None
@@ -73,7 +75,8 @@ class FitOptions:
     @property
     def shape(self) -> tuple[str, int, int]:
         """What of it makes the net."""
-        return self.encoder, self.width, self.reconstruction_width
+        width = default_width(self.encoder) if self.width is None else self.width
+        return self.encoder, width, self.reconstruction_width
 
     def windows(self, length: int) -> int:
         """Clean windows of ``length`` points in a step."""

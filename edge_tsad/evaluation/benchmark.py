@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from joblib import Parallel, delayed, parallel_config
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from joblib import Parallel, delayed
 
 from edge_tsad.evaluation.candidates import Candidate
+from edge_tsad.evaluation.engines import ENGINES
 from edge_tsad.evaluation.figures import measure, missed
 from edge_tsad.evaluation.sets import LabelledSeries, LabelledSet
 from edge_tsad.evaluation.store import Record, Store, code_digest, digest_of, series_digest
@@ -28,13 +28,15 @@ class Settings:
     """How a benchmark is run.
 
     ``timeout_s`` is for the fit and the scoring of one series (0 = none), ``jobs`` how many run at
-    a time; ``board`` adds the full-series protocol of the TSB-AD board.
+    a time, and ``engine`` of `ENGINES` where; ``board`` adds the full-series protocol of the TSB-AD
+    board.
     """
 
     seeds: tuple[int, ...] = (0,)
     jobs: int = 1
     timeout_s: float = 0.0
     board: bool = False
+    engine: str = "joblib"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,28 +114,32 @@ class Benchmark:
         return [self.store.records[task.key] for task in self.tasks]
 
     def _computed(self, tasks: list[Task]) -> Iterator[Record]:
-        if self.settings.jobs == 1:
+        if self.settings.jobs == 1 and self.settings.engine == "joblib":
             yield from (task.run() for task in tasks)
             return
         finished: set[str] = set()
-        try:
-            for record in self._parallel(tasks):
-                finished.add(record["key"])
-                yield record
-        except TerminatedWorkerError:
-            # Nobody knows which one it was: each of the rest gets a process to itself.
-            for task in tasks:
-                if task.key not in finished:
-                    yield self._alone(task)
-
-    def _parallel(self, tasks: list[Task]) -> Iterator[Record]:
-        threads = max(1, (os.cpu_count() or 1) // self.settings.jobs)
-        with parallel_config(backend="loky", inner_max_num_threads=threads):
-            pool = Parallel(n_jobs=self.settings.jobs, return_as="generator_unordered")
-            yield from pool(delayed(Task.run)(task) for task in tasks)
+        with ENGINES[self.settings.engine](self.settings.jobs) as died:
+            try:
+                for record in Parallel(return_as="generator_unordered")(map(_started, tasks)):
+                    finished.add(record["key"])
+                    yield record
+                return
+            except died:
+                pass
+        # Nobody knows which one it was: each of the rest gets a process to itself.
+        for task in tasks:
+            if task.key not in finished:
+                yield self._alone(task)
 
     def _alone(self, task: Task) -> Record:
-        try:
-            return next(iter(self._parallel([task])))
-        except TerminatedWorkerError:
-            return task.crashed()
+        # With one job there would be no other process.
+        with ENGINES["joblib"](2) as died:
+            try:
+                return next(iter(Parallel(return_as="generator")([_started(task)])))
+            except died:
+                return task.crashed()
+
+
+def _started(task: Task) -> Any:
+    """What joblib calls in a worker."""
+    return delayed(Task.run)(task)

@@ -174,9 +174,18 @@ def score_all(
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise TimeoutError in the main thread after ``seconds``, once running C code returns."""
-    if seconds <= 0 or threading.current_thread() is not threading.main_thread():
+    """Raise TimeoutError in the main thread after ``seconds``, once running C code returns.
+
+    Other threads, such as Dask's, cannot be interrupted: there it is raised at the end.
+    """
+    if seconds <= 0:
         yield
+        return
+    if threading.current_thread() is not threading.main_thread():
+        start = time.perf_counter()
+        yield
+        if time.perf_counter() - start > seconds:
+            raise TimeoutError
         return
 
     def expired(_number: int, _frame: FrameType | None) -> None:

@@ -28,7 +28,7 @@ FENCE = 3.0
 LEAST_PIECES = 20
 """Pieces of a block, which are shorter than a period where it has fewer of these."""
 
-SUSPECTS_TOLD = 10
+SUSPECTS_TOLD = 20
 """Suspicious stretches that are told, the worst ones; a person has to look at each."""
 
 FLANK = 0.5

@@ -12,6 +12,9 @@ __all__ = ["WindowSampler", "drop_out"]
 DROP_CHANCE = 0.5
 """Share of the windows that lose something; with a quarter, gaps still raised scores."""
 
+PARTLY_LOST = 0.5
+"""Share of the lost channels that fall silent or come back within the window."""
+
 MOST_POINTS = 0.3
 MOST_STRETCH = 0.25
 """Bounds of the share of single points, and of one stretch, that is left out of a window."""
@@ -76,8 +79,8 @@ class WindowSampler:
 def drop_out(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
     """f32[B, T, C] of ones with zeros where points are left out.
 
-    From half of the windows: single points, a stretch of all channels, or (of several) whole
-    channels, but never all of them.
+    From half of the windows: single points, a stretch of all channels, or (of several) some
+    channels but never all of them, for the whole window or a part of it.
     """
     kept = np.ones(shape, np.float32)
     count, length, channels = shape
@@ -90,5 +93,9 @@ def drop_out(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:
             start = int(rng.integers(length - span + 1))
             kept[row, start : start + span] = 0
         else:
-            kept[row][:, rng.permutation(channels)[: rng.integers(1, channels)]] = 0
+            lost = rng.permutation(channels)[: rng.integers(1, channels)]
+            begin, end = 0, length
+            if rng.random() < PARTLY_LOST:
+                begin, end = np.sort(rng.integers(0, length + 1, 2))
+            kept[row, begin:end, lost] = 0
     return kept

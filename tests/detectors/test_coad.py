@@ -10,11 +10,16 @@ import torch
 from oracles.histories import history, short_timing, sines
 
 from edge_tsad.detectors.coad import CoAD, CoADSettings
+from edge_tsad.detectors.coad_fit import FitOptions
 from edge_tsad.detectors.encoders import ConvEncoder
 from edge_tsad.detectors.missing import bridge
 from edge_tsad.detectors.spectrum import short_time_spectrum
 from edge_tsad.errors import ConfigError
+from edge_tsad.registry import BACKENDS, EXPORTERS
+from edge_tsad.runtime.scorer import StreamScorer
 from edge_tsad.training.distortion import distort
+from edge_tsad.training.torch_backend import TorchBackend
+from edge_tsad.types import Cells
 
 LOSSES: list[float] = []
 
@@ -40,8 +45,9 @@ def normal_windows(count: int = 24) -> np.ndarray:
 
 def score(window: np.ndarray, observed: np.ndarray | None = None) -> dict[str, np.ndarray]:
     known = np.ones_like(window) if observed is None else observed
+    fitted = net()
     with torch.inference_mode():
-        out = net()(torch.from_numpy(window), torch.from_numpy(known))
+        out = fitted(torch.from_numpy(window), torch.from_numpy(known))
     return {name: tensor.numpy() for name, tensor in out.items()}
 
 
@@ -87,6 +93,23 @@ def test_a_missing_channel_and_a_gap_are_nothing_unusual() -> None:
     gap[:, 20:36] = 0
     for observed in (missing, gap):
         assert np.median(score(window, observed)["score"]) < usual
+
+
+def streamed(values: np.ndarray, observed: np.ndarray | None = None) -> np.ndarray:
+    known = np.ones_like(values) if observed is None else observed
+    scorer = StreamScorer(short_timing(), values.shape[1], TorchBackend(net()))
+    return scorer.extend(Cells(np.arange(len(values)), values * known, known)).score
+
+
+def test_a_channel_that_falls_silent_weighs_far_less_than_a_fault_and_blinds_no_other() -> None:
+    values, observed = sines(1200, channels=3, seed=11), np.ones((1200, 3), np.float32)
+    observed[500:, 1] = 0
+    silent = streamed(values, observed)
+    assert np.isfinite(silent).all()
+    values[900:912, 0] += 3
+    faulty = streamed(values, observed)
+    assert faulty.argmax() + 63 in range(896, 916)
+    assert silent.max() < 0.27 * faulty.max()
 
 
 def test_folding_the_normalisation_changes_nothing() -> None:
@@ -155,6 +178,29 @@ def test_the_fast_convolution_and_its_gradient_are_the_plain_one(length: int) ->
 def test_int8_weights_fit_into_100_kb() -> None:
     made = CoAD(CoADSettings(1, short_timing(window=616)))
     assert made.parameter_count() < 100_000
+
+
+def test_the_papers_encoder_fits_exports_and_is_found_again() -> None:
+    chosen = {"encoder": "gru", "width": 6, "reconstruction_width": 4, "steps": 2, "batch": 2}
+    fitted = CoAD.fit(history(sines(300)), short_timing(), seed=0, **chosen)
+    again = CoAD.from_settings(fitted.settings())
+    again.load_state_dict(fitted.state_dict())
+    windows = np.stack([sines(64, seed=seed) for seed in range(3)])
+    known = np.ones_like(windows)
+    pytest.importorskip("onnxruntime")
+    exported = EXPORTERS["onnx"]().convert(fitted)
+    found = BACKENDS["onnxruntime"](exported, threads=1).score(windows, known)["score"]
+    with torch.inference_mode():
+        for made in (fitted, again):
+            truth = made(torch.from_numpy(windows), torch.from_numpy(known))["score"].numpy()
+            np.testing.assert_allclose(found, truth, rtol=1e-3, atol=1e-4)
+
+
+def test_the_papers_encoder_is_as_wide_as_in_its_code() -> None:
+    shape = FitOptions.of({"encoder": "gru"}).shape
+    assert shape == ("gru", 144, 24)
+    assert CoAD(CoADSettings(1, short_timing(), *shape)).encoder.recurrent.num_layers == 2
+    assert FitOptions.of({}).shape == ("conv", 48, 24)
 
 
 def test_settings_out_of_range_are_refused() -> None:

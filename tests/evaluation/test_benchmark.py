@@ -1,5 +1,6 @@
 import csv
 import json
+import os
 import subprocess
 import sys
 import time
@@ -7,12 +8,13 @@ import time
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from oracles.toy_candidate import Broken, Distance, planted, write_set
+from oracles.toy_candidate import Broken, Distance, Telling, planted, write_set
 
 from edge_tsad.cli import main
 from edge_tsad.cli.bench import command, listed
 from edge_tsad.errors import ConfigError, DataError
 from edge_tsad.evaluation.benchmark import Benchmark, Settings
+from edge_tsad.evaluation.engines import ENGINES
 from edge_tsad.evaluation.ledger import MOST, Ledger
 from edge_tsad.evaluation.report import last_line, markdown, write_csv
 from edge_tsad.evaluation.sets import LabelledSet
@@ -95,15 +97,35 @@ def test_a_run_that_was_killed_goes_on(tmp_path):
     assert sorted(json.loads(line)["series"] for line in lines) == names
 
 
-def test_workers_give_what_one_process_gives_and_a_dead_one_is_a_miss(tmp_path):
+@pytest.mark.parametrize("engine", ["joblib", "dask"])
+def test_workers_give_what_one_process_gives_and_a_dead_one_is_a_miss(engine, tmp_path):
+    if engine == "dask":
+        pytest.importorskip("distributed")
     alone = Benchmark(toys(2), [Distance()], Settings(), tmp_path / "1").run()
-    settings = Settings(jobs=2)
+    settings = Settings(jobs=2, engine=engine)
     both = [Distance(), Broken("dies")]
     records = Benchmark(toys(2), both, settings, tmp_path / "2").run()
     assert stripped(r for r in records if r["candidate"] == "distance") == stripped(alone)
     dead = [record for record in records if record["candidate"] == "dies"]
     assert [record["status"] for record in dead] == ["miss", "miss"]
     assert "its process ended" in dead[0]["reason"]
+
+
+def test_workers_are_other_processes_whatever_the_engine(tmp_path):
+    pytest.importorskip("distributed")
+    for engine in ENGINES:
+        settings = Settings(jobs=2, engine=engine)
+        records = Benchmark(toys(4), [Telling()], settings, tmp_path / engine).run()
+        assert {record["pid"] for record in records} & {os.getpid()} == set()
+        assert all(("distributed" in record["modules"]) == (engine == "dask") for record in records)
+
+
+def test_an_engine_that_is_not_installed_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    path = write_set(tmp_path, "toys", [planted("a")])
+    refused = CliRunner().invoke(main, ["bench", str(path), "--engine", "dask"])
+    assert refused.exit_code == 2
+    assert 'pip install "edge-tsad[dask]"' in refused.output
 
 
 def test_totals_count_misses_and_intervals_are_over_recordings(tmp_path):
