@@ -104,7 +104,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
 @pytest.mark.parametrize(
     ("values", "most"),
     [
-        (waves(150), 150 // 32),  # too short for 24 classes
+        (waves(200), 200 // 32),  # too short for 24 classes
         (np.tile([[0.0], [1.0]], (300, 1)), 24),  # all windows alike
         (np.eye(1, 400, 200).T, 24),  # stands still but for one point
     ],
