@@ -49,7 +49,15 @@ def test_train_export_and_run_end_in_alerts_with_class_and_turn(
     trained = edge_tsad(tmp_path, "train", "pump.csv", "--detector", "cmdml", *QUICK)
     assert trained.returncode == 0, trained.stderr
     made = edge_tsad(
-        tmp_path, "export", "pump.safetensors", "--format", "onnx", "--out", "pump.tsad"
+        tmp_path,
+        "export",
+        "pump.safetensors",
+        "--format",
+        "onnx",
+        "--quantize",
+        "none",
+        "--out",
+        "pump.tsad",
     )
     assert made.returncode == 0, made.stderr
     names = [tensor.name for tensor in open_bundle(tmp_path / "pump.tsad").manifest.outputs]
