@@ -150,7 +150,7 @@ class Both(Candidate):
         """See `Candidate.fit`."""
         nets = [part.detector(history, seed) for part in self._parts]
         units = [_unit(net, history) for net in nets]
-        combine = np.maximum if self._how == "max" else _mean
+        combine: Combine = np.maximum if self._how == "max" else _mean
         return Fitted(
             lambda: _Fused([Rows(net) for net in nets], units, combine),
             window=nets[0].timing.window,

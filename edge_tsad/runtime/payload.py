@@ -122,7 +122,7 @@ def details(facts: StreamFacts, event: AlertEvent) -> dict[str, float | int]:
     """What only this detector tells of the peak, by name; without what it could not tell."""
     if event.details is None:
         return {}
-    told = {}
+    told: dict[str, float | int] = {}
     for name, value in zip(facts.details, event.details.tolist(), strict=True):
         number = rounded(value, 4)
         if number is not None and number >= 0:
