@@ -25,6 +25,8 @@ name              dtype, shape      meaning
 ``score``         f32[B, T]         ≥ 0, higher = more anomalous
 ``channel_score`` f32[B, T, C]      ≥ 0, the part of each channel; comparable within a point only
 ``expected``      f32[B, T, C]      engineering units: what a normal window would have shown
+details           f32[B, T] each    whatever else a detector tells of a point, under names of its
+                                    own; ≥ 0, negative where it cannot be told
 ``index``         i64[n]            grid indices ``k``, strictly increasing
 ``times_ns``      i64[n]            nanoseconds since the Unix epoch
 ================  ================  ================================================
@@ -226,7 +228,8 @@ class Scores:
 
     ``score`` f32[n] is NaN where it is withheld (too little was observed). ``channel_score``,
     ``expected``, ``values`` and ``observed`` are f32[n, C]; ``expected`` is None for a detector
-    that has none.
+    that has none. ``details`` f32[n, d] has a column for each detail, in the order of their names,
+    each as the newest window says that held the point; None without any.
     """
 
     index: IndexArray
@@ -235,6 +238,7 @@ class Scores:
     expected: FloatArray | None
     values: FloatArray
     observed: FloatArray
+    details: FloatArray | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -243,6 +247,8 @@ class Scores:
     def join(cls, parts: list[Scores]) -> Scores:
         """The points of ``parts`` (at least one) in their order."""
         expected = [part.expected for part in parts if part.expected is not None]
+        told = [part for part in parts if len(part)]
+        details = [part.details for part in told if part.details is not None]
         return cls(
             np.concatenate([part.index for part in parts]),
             np.concatenate([part.score for part in parts]),
@@ -250,4 +256,5 @@ class Scores:
             np.concatenate(expected) if len(expected) == len(parts) else None,
             np.concatenate([part.values for part in parts]),
             np.concatenate([part.observed for part in parts]),
+            np.concatenate(details) if details and len(details) == len(told) else None,
         )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import EdgeTsadError, ExportError
-from edge_tsad.runtime.backends.checks import INPUTS, OUTPUTS, first_line
+from edge_tsad.runtime.backends.checks import INPUTS, OUTPUTS, detail_names, first_line
 from export.windows import Windows
 
 __all__ = ["Exporter", "Graph", "converting", "require"]
@@ -84,10 +84,10 @@ class Graph(nn.Module):
         self.detector = copy.deepcopy(detector).cpu().eval().requires_grad_(False)
         self.shape = (detector.timing.window, detector.channels)
         outputs = self.detector(**self.sample(1))
-        self.outputs = [name for name in OUTPUTS if name in outputs]
+        self.outputs = [*(name for name in OUTPUTS if name in outputs), *detail_names(outputs)]
 
     def forward(self, window: Tensor, observed: Tensor) -> dict[str, Tensor]:
-        """The detector's outputs in the order of ``OUTPUTS``."""
+        """The detector's outputs in the order of ``OUTPUTS``, then its details by name."""
         outputs = self.detector(window, observed)
         return {name: outputs[name] for name in self.outputs}
 

@@ -14,6 +14,7 @@ from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import EdgeTsadError, ExportError
 from edge_tsad.files import write_atomically
 from edge_tsad.registry import EXPORTERS
+from edge_tsad.runtime.backends.checks import detail_names
 from edge_tsad.runtime.threshold import Budget
 from edge_tsad.training.model import TrainedModel
 from edge_tsad.training.series import Series
@@ -161,7 +162,10 @@ def export_bundle(
         ),
         card=Listed.of("card.md", card),
         training=model.facts,
-        outputs=output_tensors(expected="expected" in bench.gate.reference.outputs),
+        outputs=output_tensors(
+            expected="expected" in bench.gate.reference.outputs,
+            details=detail_names(bench.gate.reference.outputs),
+        ),
     )
     members = {file.entry.path: file.data for file in made}
     members |= {"golden.npz": golden, "card.md": card}

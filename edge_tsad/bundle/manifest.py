@@ -24,6 +24,7 @@ from typing import Literal
 
 from edge_tsad.decode import Json, canonical_json, decode, encode, parse_json, shorten
 from edge_tsad.errors import BundleError
+from edge_tsad.runtime.backends.checks import DETAIL, MOST_DETAILS, detail_names
 from edge_tsad.runtime.threshold import Tail
 from edge_tsad.types import Channel, PolicySettings, Timing
 
@@ -84,7 +85,7 @@ class DetectorInfo:
 class Tensor:
     """An input or output of the graphs; T and C are the manifest's, B is free up to a backend."""
 
-    name: Literal["window", "observed", "score", "channel_score", "expected"]
+    name: str
     axes: tuple[Literal["B", "T", "C"], ...]
     dtype: Literal["float32"] = "float32"
 
@@ -95,9 +96,10 @@ CHANNEL_SCORE = Tensor("channel_score", ("B", "T", "C"))
 EXPECTED = Tensor("expected", ("B", "T", "C"))
 
 
-def output_tensors(*, expected: bool) -> tuple[Tensor, ...]:
-    """The outputs of a detector that has, or has no, ``expected``."""
-    return (SCORE, CHANNEL_SCORE, EXPECTED) if expected else (SCORE, CHANNEL_SCORE)
+def output_tensors(*, expected: bool, details: tuple[str, ...] = ()) -> tuple[Tensor, ...]:
+    """The outputs of a detector that has, or has no, ``expected``, and its ``details``, sorted."""
+    known = (SCORE, CHANNEL_SCORE, EXPECTED) if expected else (SCORE, CHANNEL_SCORE)
+    return known + tuple(Tensor(name, ("B", "T")) for name in details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +196,7 @@ class Manifest:
         check_channels(self.channels)
         if self.inputs != INPUTS:
             raise BundleError("manifest.inputs: are not window and observed of axes B, T, C")
-        if self.outputs not in (output_tensors(expected=False), output_tensors(expected=True)):
-            raise BundleError("manifest.outputs: are not score, channel_score and maybe expected")
+        check_outputs(self.outputs)
         check_files(self.files, self.golden, self.listed())
 
     @property
@@ -239,6 +240,20 @@ class Manifest:
             return decode(cls, table, "", BundleError)
         except BundleError as e:
             raise BundleError(f"{MANIFEST}: {e}") from e
+
+
+def check_outputs(outputs: tuple[Tensor, ...]) -> None:
+    """Refuse other outputs than score, channel_score, maybe expected, and a few sorted details."""
+    details = detail_names([tensor.name for tensor in outputs])
+    allowed = [output_tensors(expected=expected, details=details) for expected in (False, True)]
+    if outputs not in allowed:
+        raise BundleError(
+            "manifest.outputs: are not score, channel_score, maybe expected and details by name"
+        )
+    if len(details) > MOST_DETAILS or not all(DETAIL.fullmatch(name) for name in details):
+        raise BundleError(
+            f"manifest.outputs: more than {MOST_DETAILS} details, or one without a plain name"
+        )
 
 
 def check_spans(timing: Timing, policy: PolicySettings, channels: int) -> None:

@@ -83,7 +83,8 @@ class Detector(nn.Module, ABC):
         """Score a batch of windows.
 
         Returns:
-            ``score``, ``channel_score`` and, where there is one, ``expected``.
+            ``score``, ``channel_score`` and, where there is one, ``expected``; besides any details
+            f32[B, T], which alerts then carry under the names given here (lower-case words, a few).
         """
 
     def parameter_count(self) -> int:

@@ -102,6 +102,7 @@ class CMDML(Detector):
         self.runs = Stretches(self.space.stretches.count, width)
         self.covering = Stretches(patches + width - 1, width)
         self.principal = PrincipalDirection(width)
+        self.fusion = FUSION  # a benchmark shows each part alone
 
     def forward(self, window: Tensor, observed: Tensor) -> dict[str, Tensor]:
         """Scores a batch; the arrays are those of the table in ``edge_tsad.types``.
@@ -110,12 +111,13 @@ class CMDML(Detector):
         distance to the nearest class and the amplitude, each in units of what history rarely
         exceeds. A patch has the mean of the values of the stretches that cover it.
         ``channel_score`` divides the score in proportion to the channels' D and A; a direction
-        belongs to all of them.
+        belongs to all of them. The details are ``class`` and ``turn_deg``, see `details`.
         """
         x = bridge(self.rescale(window), observed)
         embedded = self.space.embed(x, observed)
         width = self.runs.length
-        distance = self.distance(embedded, self.space.nearest(embedded.consensus))
+        nearest = self.space.nearest(embedded.consensus)
+        distance = self.distance(embedded, nearest)
         distance = self.over_patches(distance, embedded.weight, width - 1)
         found = self.directions(embedded)
         turned = self.turn(found) * self.certainty(found)
@@ -124,27 +126,28 @@ class CMDML(Detector):
         parts = _over_points(distance * has_data)
         amplitude = torch.relu(torch.abs(x) / self.amplitude_level - 1) * observed
         score = (
-            FUSION[0] * _over_points(turned * has_data)[:, :, 0]
-            + FUSION[1] * _root_mean_square(parts)
-            + FUSION[2] * _root_mean_square(amplitude)
+            self.fusion[0] * _over_points(turned * has_data)[:, :, 0]
+            + self.fusion[1] * _root_mean_square(parts)
+            + self.fusion[2] * _root_mean_square(amplitude)
         )
-        weight = FUSION[1] * parts + FUSION[2] * amplitude + _SHARE_FLOOR
+        weight = self.fusion[1] * parts + self.fusion[2] * amplitude + _SHARE_FLOOR
         share = weight / torch.sum(weight, dim=2, keepdim=True)
-        return {"score": score, "channel_score": score.unsqueeze(2) * share}
+        outputs = {"score": score, "channel_score": score.unsqueeze(2) * share}
+        return outputs | self.details(embedded, nearest, found)
 
-    def details(self, window: Tensor, observed: Tensor) -> dict[str, Tensor]:
+    def details(self, embedded: Embedded, nearest: Tensor, found: Directions) -> dict[str, Tensor]:
         """What only this detector knows of a point, f32[B, T] each; −1 where it cannot be told.
 
-        ``behaviour``: the class of the stretch that ends with the point's patch, 0…K−1. ``turn``:
-        the angle between the direction there and the nearest mean direction, degrees in 0…90.
+        ``class``: that of the stretch which ends with the point's patch, 0…K−1. ``turn_deg``: the
+        angle between the direction there and the nearest mean direction, degrees in 0…90.
         """
-        embedded = self.space.embed(bridge(self.rescale(window), observed), observed)
-        known = (embedded.weight.amax(dim=1) > 0).to(window.dtype)
-        label = torch.sum(self.space.nearest(embedded.consensus) * self.labels, dim=2)
-        found = self.directions(embedded)
-        sure = (found.weight * self.certainty(found) > 0).to(window.dtype)
+        known = (embedded.weight.amax(dim=1) > 0).to(nearest.dtype)
+        # The highest of the labels whose share is the greatest: one label even where two tie.
+        chosen = (nearest >= nearest.amax(dim=2, keepdim=True)).to(nearest.dtype)
+        label = torch.amax(chosen * self.labels, dim=2)
+        sure = (found.weight * self.certainty(found) > 0).to(nearest.dtype)
         angle = _degrees(self.alignment(found.vector))
-        return {"behaviour": self._at_ends(label, known), "turn": self._at_ends(angle, sure)}
+        return {"class": self._at_ends(label, known), "turn_deg": self._at_ends(angle, sure)}
 
     def _at_ends(self, values: Tensor, known: Tensor) -> Tensor:
         """Values f32[B, j] of the last patches at their points, f32[B, T]; −1 where not known."""

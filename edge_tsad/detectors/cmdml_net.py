@@ -44,6 +44,10 @@ MOST_LAGS = 128
 
 WEIGHT_FLOOR = 1e-6
 
+SOFTNESS = 0.01
+"""Squared distance by which a centre must be nearer than another to count e times as much: centres
+that are equally near are both counted, so that a score does not jump where rounding decides."""
+
 
 @dataclass(frozen=True, slots=True)
 class CMDMLSettings:
@@ -154,11 +158,8 @@ class MetricSpace(nn.Module):
         return 1 + torch.sum(self.centres * self.centres, dim=1) - 2 * product
 
     def nearest(self, consensus: Tensor) -> Tensor:
-        """1 for the class of each stretch, whose centre is nearest, else 0; f32[B, M, K]."""
-        distances = self.centre_distances(consensus)
-        least = distances.amin(dim=2, keepdim=True)
-        chosen = (distances <= least).to(consensus.dtype)
-        return chosen / torch.sum(chosen, dim=2, keepdim=True)
+        """Shares of the classes, near 1 for that of the nearest centre; f32[B, M, K], sum 1."""
+        return torch.softmax(self.centre_distances(consensus) * (-1 / SOFTNESS), dim=2)
 
     def source_distances(self, embedded: Embedded, nearest: Tensor) -> Tensor:
         """Squared distance of each source to the centre of its stretch's class, f32[B, 5, C, M]."""

@@ -22,7 +22,7 @@ from edge_tsad.types import FloatArray, PolicySettings, Scores
 __all__ = ["AlertEvent", "AlertPolicy", "AlertState", "count_openings", "openings"]
 
 State = dict[str, npt.NDArray[np.generic]]
-ROWS = ("channel_score", "expected", "values", "observed")
+ROWS = ("channel_score", "expected", "values", "observed", "details")
 
 
 class AlertState(StrEnum):
@@ -43,9 +43,9 @@ class AlertEvent:
     ``index`` is the point of this event and ``score`` the score there (NaN where withheld).
     ``peak`` is the highest score so far, first reached at ``peak_index``; ``channel_share``,
     ``expected`` (None for a detector without), ``values`` and ``observed`` are the rows f32[C]
-    there. ``channel_share`` sums to 1, or is all 0 where no channel has a part.
-    ``observed_fraction`` counts measured cells from onset to ``index`` over all channels, in 0…1;
-    ``threshold`` is the one in force.
+    there, ``details`` f32[d] those of a detector that has any. ``channel_share`` sums to 1, or is
+    all 0 where no channel has a part. ``observed_fraction`` counts measured cells from onset to
+    ``index`` over all channels, in 0…1; ``threshold`` is the one in force.
     """
 
     kind: Literal["new", "update", "end"]
@@ -61,6 +61,7 @@ class AlertEvent:
     observed_fraction: float
     threshold: float
     acknowledged: bool
+    details: FloatArray | None = None
 
     @property
     def data_lost(self) -> bool:
@@ -245,6 +246,7 @@ class AlertPolicy:
             observed_fraction=evidence.cells / (points * len(rows["observed"])),
             threshold=self.threshold,
             acknowledged=self._acknowledged,
+            details=rows.get("details"),
         )
 
     def snapshot(self) -> State:

@@ -12,6 +12,7 @@ from edge_tsad.config import GatewayConfig, StreamConfig
 from edge_tsad.errors import ConfigError, EdgeTsadError
 from edge_tsad.registry import SOURCES
 from edge_tsad.runtime.alerting import AlertEvent, AlertPolicy
+from edge_tsad.runtime.backends.checks import detail_names
 from edge_tsad.runtime.choices import Choices
 from edge_tsad.runtime.choosing import Choice
 from edge_tsad.runtime.health import HealthSettings
@@ -165,6 +166,7 @@ class StreamOpener:
                 threshold=threshold,
                 bundle=f"{manifest.name}-{manifest.version}",
                 digest=shared.bundle.digest,
+                details=detail_names([tensor.name for tensor in manifest.outputs]),
             ),
             source=source,
             backend=shared.backend,

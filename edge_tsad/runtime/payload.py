@@ -41,7 +41,10 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class StreamFacts:
-    """What stays the same in all messages about a stream; ``digest`` is the bundle's."""
+    """What stays the same in all messages about a stream; ``digest`` is the bundle's.
+
+    ``details`` are the names of what its detector tells besides, in the order of an event's.
+    """
 
     site: str
     device: str
@@ -51,6 +54,7 @@ class StreamFacts:
     threshold: Threshold
     bundle: str
     digest: str
+    details: tuple[str, ...] = ()
 
     @property
     def per(self) -> tuple[str, float]:
@@ -108,8 +112,22 @@ def alert(facts: StreamFacts, event: AlertEvent, identity: AlertIdentity) -> byt
         "bundle": clip(facts.bundle),
         "digest": facts.digest,
     }
+    if known_details := details(facts, event):
+        message["details"] = known_details
     message["reason"] = reason(facts, event, message)
     return fitted(message)
+
+
+def details(facts: StreamFacts, event: AlertEvent) -> dict[str, float | int]:
+    """What only this detector tells of the peak, by name; without what it could not tell."""
+    if event.details is None:
+        return {}
+    told: dict[str, float | int] = {}
+    for name, value in zip(facts.details, event.details.tolist(), strict=True):
+        number = rounded(value, 4)
+        if number is not None and number >= 0:
+            told[name] = int(number) if number.is_integer() else number
+    return told
 
 
 def fitted(message: dict[str, Any]) -> bytes:
@@ -231,6 +249,7 @@ def reason(facts: StreamFacts, event: AlertEvent, message: Mapping[str, Any]) ->
         words += f" ({how_rare(message['rarity'])})"
     if message["channels"] and message["channels"][0]["share"] > 0:
         words += "; " + blame(message["channels"][0])
+    words += "".join(f"; {name} {value}" for name, value in message.get("details", {}).items())
     if facts.threshold.state == "UNCALIBRATED":
         words += "; the threshold is a guess until there is more history"
     elif facts.threshold.state == "EXTRAPOLATED":

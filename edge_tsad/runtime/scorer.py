@@ -11,11 +11,15 @@ import numpy.typing as npt
 
 from edge_tsad.errors import BackendError, DataError
 from edge_tsad.runtime.backends.base import Backend
+from edge_tsad.runtime.backends.checks import detail_names
 from edge_tsad.runtime.ring_buffer import RingBuffer
 from edge_tsad.runtime.rows import RowQueue, centred_sum, forward_fill
 from edge_tsad.types import Cells, FloatArray, IndexArray, Scores, Timing
 
 __all__ = ["StreamScorer"]
+
+UNKNOWN = -1.0
+"""A detail of which nothing was told."""
 
 LEAST_PIECE, MOST_PIECE = 1024, 16384
 """Points that are taken through all steps at once: fast enough, and bounded for any chunk."""
@@ -32,6 +36,7 @@ class StreamScorer:
       k ≤ e ≤ k + D − ⌊S/2⌋; ``channel_score`` and ``expected`` alike;
     - s(k) is the mean of those of the S values m centred on k that exist; ``channel_score``
       alike, ``expected`` is not smoothed;
+    - details are neither averaged nor smoothed: those of k are the newest such window's;
     - s(k) is emitted when point k + D has arrived, and is NaN (withheld) where fewer than half of
       the cells of the ``period`` points ending at k + D, all channels pooled, were observed. Points
       before the segment count as not observed.
@@ -55,6 +60,7 @@ class StreamScorer:
         self._means = RowQueue(columns, np.float64)  # m(k)
         self._seen = RowQueue(1, np.int64)  # observed cells of the segment up to a point
         self._has_expected: bool | None = None  # None until the backend has answered once
+        self._details: RowQueue[np.float32] | None = None  # of each point, none until one answers
         self._begin_segment(0)
 
     @property
@@ -96,6 +102,7 @@ class StreamScorer:
             "sums": self._sums.snapshot(),
             "means": self._means.snapshot(),
             "seen": self._seen.snapshot(),
+            **({} if self._details is None else {"details": self._details.snapshot()}),
             **self._ring.snapshot(self._kept),
         }
 
@@ -117,6 +124,10 @@ class StreamScorer:
         self._sums.restore(firsts[0], state["sums"])
         self._means.restore(firsts[1], state["means"])
         self._seen.restore(firsts[2], state["seen"])
+        self._details = None
+        if "details" in state:
+            self._details = RowQueue(state["details"].shape[1], np.float32)
+            self._details.restore(self._due, state["details"])
         self._ring.restore({name: state[name] for name in ("values", "observed")})
 
     @property
@@ -157,6 +168,8 @@ class StreamScorer:
         self._sums.clear(first)
         self._means.clear(first)
         self._seen.clear(index)
+        if self._details is not None:
+            self._details.clear(first)
 
     def _extend_segment(self, cells: Cells, low: int, high: int) -> Iterator[Scores]:
         """Cells ``low`` … ``high - 1``, all of the present segment, piece by piece."""
@@ -189,7 +202,10 @@ class StreamScorer:
         start, self._next = self._next, self._next + len(values)
         self._ring.extend(values, observed)
         self._count(start, observed)
-        self._sums.grow(max(0, self._next - max(start, self._begin + self._timing.window - 1)))
+        fresh = max(0, self._next - max(start, self._begin + self._timing.window - 1))
+        self._sums.grow(fresh)
+        if self._details is not None:
+            self._details.grow(fresh)[:] = UNKNOWN
         self._run_windows(start)
         self._settle()
         scores = self._emit()
@@ -233,10 +249,29 @@ class StreamScorer:
                 found = "missing" if output is None else f"of shape {output.shape}"
                 raise BackendError(f"{self._backend.name}: output {name} is {found}, not {shape}")
             points[:, :, columns[name]] = output[:, window - tail :]
+        if names := detail_names(outputs):
+            self._keep_details(ends, [outputs[name] for name in names], tail)
         for end, point in zip(ends, points, strict=True):
             low = max(end + 1 - tail, self._sums.first)
             rows = self._sums.rows(low, end + 1)
             rows += point[low - end - 1 :]
+
+    def _keep_details(self, ends: range, outputs: list[FloatArray], tail: int) -> None:
+        """Overwrite the details of the newest ``tail`` points of each window, the newest last."""
+        shape = (len(ends), self._timing.window)
+        for output in outputs:
+            if output.shape != shape:
+                raise BackendError(
+                    f"{self._backend.name}: a detail is of shape {output.shape}, not {shape}"
+                )
+        if self._details is None:
+            self._details = RowQueue(len(outputs), np.float32)
+            self._details.clear(self._due)
+            self._details.grow(self._next - self._due)[:] = UNKNOWN
+        points = np.stack(outputs, axis=2)[:, -tail:]
+        for end, point in zip(ends, points, strict=True):
+            low = max(end + 1 - tail, self._details.first)
+            self._details.rows(low, end + 1)[:] = point[low - end - 1 :]
 
     def _settle(self) -> None:
         """Turn the sums to which no further window can add into means."""
@@ -259,6 +294,10 @@ class StreamScorer:
         smooth = self._smooth(low, high).astype(np.float32)
         score = np.where(self._withheld(low, high), np.float32(np.nan), smooth[:, 0])
         self._means.drop_before(high - self._timing.smoothing // 2)
+        details = None
+        if self._details is not None:
+            details = self._details.rows(low, high).copy()
+            self._details.drop_before(high)
         return Scores(
             np.arange(low, high, dtype=np.int64),
             score,
@@ -266,6 +305,7 @@ class StreamScorer:
             expected if self._has_expected else None,
             values.copy(),
             observed.copy(),
+            details,
         )
 
     def _smooth(self, low: int, high: int) -> npt.NDArray[np.float64]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from oracles import bundles
 
 from edge_tsad.bundle import Manifest, output_tensors
+from edge_tsad.bundle.manifest import Tensor
 from edge_tsad.errors import BundleError
 
 TABLE = json.loads(bundles.manifest().to_json())
@@ -108,6 +109,17 @@ def test_outputs_may_have_expected_or_not() -> None:
         assert bundles.manifest(outputs=output_tensors(expected=expected))
 
 
+def test_outputs_may_have_a_few_details_by_name() -> None:
+    outputs = output_tensors(expected=False, details=("class", "turn_deg"))
+    made = bundles.manifest(outputs=outputs)
+    assert Manifest.from_json(made.to_json()).outputs == outputs
+    for bad in (("turn_deg", "class"), ("Class",), ("a" * 30,), tuple("abcdefghi")):
+        with pytest.raises(BundleError, match=r"manifest\.outputs"):
+            bundles.manifest(outputs=output_tensors(expected=False, details=bad))
+    with pytest.raises(BundleError, match=r"manifest\.outputs"):
+        bundles.manifest(outputs=(*output_tensors(expected=True), Tensor("class", ("B", "T", "C"))))
+
+
 def paths(value: object, prefix: str = "") -> list[str]:
     items = value.items() if isinstance(value, dict) else enumerate(value)
     found = []
@@ -126,7 +138,7 @@ json_values = st.recursive(
 
 
 @given(st.sampled_from(paths(TABLE)), json_values)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_change_gives_a_manifest_or_a_sentence(path: str, value: object) -> None:
     try:
         manifest = Manifest.from_json(changed(path, value))

@@ -50,7 +50,7 @@ def run(detector: CMDML, window: np.ndarray, observed: np.ndarray | None = None)
     known = np.ones_like(window) if observed is None else observed
     given = torch.from_numpy(window), torch.from_numpy(known)
     with torch.inference_mode():
-        out = {**detector(*given), **detector.details(*given)}
+        out = detector(*given)
     return {name: tensor.numpy() for name, tensor in out.items()}
 
 
@@ -91,7 +91,7 @@ def test_the_sign_of_a_mean_direction_does_not_matter() -> None:
 
 def test_details_tell_class_and_turn_where_they_are_known() -> None:
     out = run(net(), normal_windows())
-    behaviour, turn = out["behaviour"], out["turn"]
+    behaviour, turn = out["class"], out["turn_deg"]
     first = net().space.stretches.length - 1
     assert np.all(behaviour[:, : 8 * first] == -1)
     known = behaviour[:, 8 * first :]
@@ -103,18 +103,18 @@ def test_details_tell_class_and_turn_where_they_are_known() -> None:
 
 def test_another_movement_turns_the_direction_further() -> None:
     window = normal_windows()
-    normal = run(net(), window)["turn"]
+    normal = run(net(), window)["turn_deg"]
     faster = window[:, ::2].repeat(2, axis=1)  # the same values, in steps
     faster[:, 1::2] *= -1
-    odd = run(net(), faster)["turn"]
+    odd = run(net(), faster)["turn_deg"]
     assert np.median(odd[odd >= 0]) > np.median(normal[normal >= 0]) + 5
 
 
 def test_an_unseen_window_has_no_details() -> None:
     window = normal_windows(2)
     out = run(net(), window, np.zeros_like(window))
-    assert np.all(out["behaviour"] == -1)
-    assert np.all(out["turn"] == -1)
+    assert np.all(out["class"] == -1)
+    assert np.all(out["turn_deg"] == -1)
 
 
 @pytest.mark.parametrize("level", [0.0, 7.0])
@@ -135,7 +135,7 @@ def test_a_history_that_hardly_moves_makes_one_class_without_directions() -> Non
     values[200] = 1
     detector = CMDML.fit(history(values), short_timing(), seed=0, steps=5)
     quiet = run(detector, np.zeros((1, 64, 1), np.float32))
-    assert np.all(quiet["turn"] == -1)
+    assert np.all(quiet["turn_deg"] == -1)
     assert quiet["score"].max() < 2
 
 
@@ -269,3 +269,21 @@ def test_stretches_end_at_each_patch() -> None:
     found = Stretches(6, 3)(x)
     assert found.shape == (1, 1, 4, 3, 2)
     torch.testing.assert_close(found[0, 0, 1], x[0, 0, 1:4])
+
+
+def test_rounding_cannot_decide_a_score_where_two_classes_are_equally_near() -> None:
+    space = MetricSpace(CMDMLSettings(1, short_timing(), 3)).eval()
+    between = torch.zeros(1, 1, 32)
+    between[..., 0] = 0.7
+    with torch.no_grad():
+        space.centres.zero_()
+        space.centres[0, :2] = torch.tensor([0.5, 0.5])
+        space.centres[1, :2] = torch.tensor([0.5, -0.5])
+        space.centres[2, 2] = 5.0
+        shares = []
+        for side in (-1e-6, 1e-6):
+            between[..., 1] = side
+            shares.append(space.nearest(between)[0, 0])
+        torch.testing.assert_close(shares[0], shares[1], rtol=0, atol=1e-3)
+        between[..., 1] = 0.5
+        torch.testing.assert_close(space.nearest(between)[0, 0], torch.tensor([1.0, 0.0, 0.0]))

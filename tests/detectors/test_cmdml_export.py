@@ -14,7 +14,7 @@ from edge_tsad.registry import BACKENDS, EXPORTERS
 from edge_tsad.training.torch_backend import TorchBackend
 from edge_tsad.training.windows import WindowSampler
 from export.quantize import scheme_named
-from export.verify import Reference, verify
+from export.verify import Reference, run, verify
 from export.windows import Windows, distorted
 
 CHANNELS = 2
@@ -58,6 +58,21 @@ def test_a_file_passes_the_gate(kind: str, name: str) -> None:
     checked = verify(kind, data, exporter, scheme_named(name), reference())
     assert checked.parity.p999 < (1e-4 if name == "none" else 0.05)
     assert len(data) < 150_000
+
+
+@pytest.mark.parametrize("kind", list(EXPORTERS))
+@pytest.mark.parametrize(("name", "same", "degrees"), [("none", 0.999, 0.1), ("dynamic", 0.9, 5.0)])
+def test_a_file_tells_the_class_and_the_turn(
+    kind: str, name: str, same: float, degrees: float
+) -> None:
+    exporter = EXPORTERS[kind]()
+    data = exporter.quantize(converted(kind), name, reference().windows)
+    found = run(BACKENDS[next(iter(exporter.runtimes))](data), reference().windows)
+    wanted = reference().outputs
+    assert np.ptp(wanted["class"]) > 1 and wanted["turn_deg"].max() > 10
+    assert np.mean(found["class"] == wanted["class"]) > same
+    apart = np.abs(found["turn_deg"] - wanted["turn_deg"])
+    assert np.quantile(apart[(found["turn_deg"] >= 0) & (wanted["turn_deg"] >= 0)], 0.99) < degrees
 
 
 def test_a_quantized_file_is_smaller() -> None:

@@ -14,6 +14,7 @@ from oracles.histories import history, short_timing, sines
 from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import ConfigError, DataError
 from edge_tsad.registry import DETECTORS
+from edge_tsad.runtime.backends.checks import DETAIL, MOST_DETAILS, detail_names
 
 EFFORT = 0.06
 POINTS = 600
@@ -53,7 +54,10 @@ def outputs(detector: Detector, window: torch.Tensor, observed: torch.Tensor) ->
 def test_outputs_have_the_declared_names_shapes_and_types(detector: Detector) -> None:
     window, observed = windows_of(detector)
     out = outputs(detector, window, observed)
-    assert set(out) - {"expected"} == {"score", "channel_score"}
+    details = detail_names(out)
+    assert set(out) - {"expected", *details} == {"score", "channel_score"}
+    assert all(out[name].shape == window.shape[:2] and DETAIL.fullmatch(name) for name in details)
+    assert len(details) <= MOST_DETAILS
     assert out["score"].shape == window.shape[:2]
     assert out["channel_score"].shape == window.shape
     assert out.get("expected", out["channel_score"]).shape == window.shape

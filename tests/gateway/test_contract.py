@@ -64,6 +64,14 @@ def problems(topic: str, payload: bytes) -> list[str]:
     return [f"{topic}: {error.json_path}: {error.message}" for error in found]
 
 
+def test_details_of_a_detector_are_in_the_contract() -> None:
+    details = validator("Alert").evolve(
+        schema={"$ref": "#/components/schemas/Alert/properties/details", **CONTRACT}
+    )
+    assert details.is_valid({"class": 3, "turn_deg": 41.2})
+    assert not details.is_valid({"class": -1}) and not details.is_valid({"class": "third"})
+
+
 def references(value: Any) -> set[str]:
     if isinstance(value, dict):
         own = {value["$ref"]} if isinstance(value.get("$ref"), str) else set()

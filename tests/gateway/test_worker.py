@@ -45,9 +45,9 @@ def config(folder: Path, bundle: Path, streams: int = 1) -> GatewayConfig:
 class Bench:
     """A stream that can be restarted."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, details: tuple[str, ...] = ()) -> None:
         self.folder = folder
-        self.bundle = tiny_bundle.make(folder)
+        self.bundle = tiny_bundle.make(folder, details=details)
         self.outbox = Outbox(folder / "outbox.db", Bounds(), NOW)
         self.worker = self.make()
 
@@ -102,6 +102,23 @@ def test_an_alert_says_what_a_person_would_ask(bench: Bench) -> None:
     assert new["digest"] == bench.worker.facts.digest and new["bundle"] == "tiny-1.0.0"
     assert "flow makes 100% of it (20 l/min where 0 l/min was expected)" in new["reason"]
     assert end["reason"].startswith("s0 was unlike its history since 2027-01-15T08:00:20.000Z")
+
+
+def test_an_alert_carries_what_only_its_detector_tells(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, details=("class", "turn_deg"))
+    bench.take([*QUIET, 20.0, 20.0])
+    bench.worker.snapshot()
+    bench.restart()
+    bench.take([20.0, 21.5, 20.0, *QUIET], START + 22)
+    new, end = bench.messages()
+    assert new["details"] == {"class": 20} and end["details"] == {"class": 21.5}
+    assert "; class 20" in new["reason"] and "turn_deg" not in new["reason"]
+    bench.outbox.close()
+
+
+def test_an_alert_of_a_detector_without_details_has_none(bench: Bench) -> None:
+    bench.take(QUIET + SPIKE)
+    assert all("details" not in message for message in bench.messages())
 
 
 def test_a_restart_resumes_where_the_snapshot_was_taken(bench: Bench, tmp_path: Path) -> None:

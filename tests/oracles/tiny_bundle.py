@@ -2,7 +2,8 @@
 
 ``score`` is the largest part, ``channel_score`` = |window| · observed, ``expected`` = 0. What comes
 out of a stream can thus be told without any net: with H = 1 and S = 1 the score of a point is the
-largest of its channels' absolute values.
+largest of its channels' absolute values. With ``details`` the first of them is the score too, the
+others are its negative: they cannot be told.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from edge_tsad.bundle import (
     Listed,
     Manifest,
     ModelFile,
+    output_tensors,
     write_bundle,
 )
 from edge_tsad.runtime.threshold import Tail
@@ -33,7 +35,7 @@ CHANNELS = (Channel("flow", "l/min"), Channel("pressure", "bar"))
 POLICY = PolicySettings(minimum_duration=2, resolve_after=3, update_every=1000)
 
 
-def graph(timing: Timing, channels: int) -> bytes:
+def graph(timing: Timing, channels: int, details: tuple[str, ...] = ()) -> bytes:
     """The model file."""
     shape = ["B", timing.window, channels]
 
@@ -46,12 +48,17 @@ def graph(timing: Timing, channels: int) -> bytes:
         helper.make_node("ReduceMax", ["channel_score", "last"], ["score"], keepdims=0),
         helper.make_node("Sub", ["window", "window"], ["expected"]),
     ]
+    for i, name in enumerate(details):
+        nodes.append(helper.make_node("Neg" if i else "Abs", ["score"], [name]))
     last = helper.make_tensor("last", TensorProto.INT64, [1], [2])
     made = helper.make_graph(
         nodes,
         "tiny",
         [tensor("window", shape), tensor("observed", shape)],
-        [tensor("score", shape[:2]), tensor("channel_score", shape), tensor("expected", shape)],
+        [
+            *(tensor(name, shape[:2]) for name in ("score", *details)),
+            *(tensor(name, shape) for name in ("channel_score", "expected")),
+        ],
         [last],
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
@@ -80,9 +87,10 @@ def make(
     channels: tuple[Channel, ...] = CHANNELS,
     policy: PolicySettings = POLICY,
     name: str = "tiny",
+    details: tuple[str, ...] = (),
 ) -> Path:
     """Write the bundle into the file or folder ``path``; returns the file."""
-    model = graph(timing, len(channels))
+    model = graph(timing, len(channels), details)
     window = np.random.default_rng(0).normal(size=(4, timing.window, len(channels)))
     window = window.astype(np.float32)
     golden = GoldenWindows(window, np.ones_like(window), np.abs(window).max(axis=2))
@@ -110,5 +118,6 @@ def make(
             **listed["golden.npz"], seed=0, count=4, bounds={"model.onnx": Bounds(1e-6, 0, 0.1)}
         ),
         card=Listed.of("card.md", files["card.md"]),
+        outputs=output_tensors(expected=True, details=details),
     )
     return write_bundle(path, manifest, files)

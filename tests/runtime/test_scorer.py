@@ -152,7 +152,12 @@ def test_the_future_beyond_the_delay_changes_nothing(timing, cells, at, seed):
         told = run(timing, [Cells.join([past, rest])])
         assert_same(
             known,
-            Scores(*(getattr(told, name)[: len(known)] for name in Scores.__dataclass_fields__)),
+            Scores(
+                *(
+                    None if (value := getattr(told, name)) is None else value[: len(known)]
+                    for name in Scores.__dataclass_fields__
+                )
+            ),
         )
 
 
@@ -350,3 +355,47 @@ def test_a_gap_longer_than_a_piece_is_filled_in_bounded_memory(max_batch):
     scores = scorer.extend(Cells(index, values, values))
     assert scores.index.tolist() == list(range(4999, 6000 + 4999 + 10 - 999))
     assert scorer._ring.capacity < 5000 + 4096
+
+
+class DetailedBackend(NumpyBackend):
+    """Two details besides: ``b`` the value of the window's last point, ``a`` its negative."""
+
+    def score(self, windows: np.ndarray, observed: np.ndarray) -> dict[str, np.ndarray]:
+        last = np.repeat(windows[:, -1:, 0], windows.shape[1], axis=1)
+        return super().score(windows, observed) | {"b": last, "a": -last}
+
+
+@settings(deadline=None)
+@given(timings(), st.integers(0, 80), st.integers(1, 4))
+def test_details_are_those_of_the_newest_window_however_the_stream_is_cut(timing, at, max_batch):
+    values = np.arange(80, dtype=np.float32)[:, None] + 1000
+    cells = Cells(np.arange(1000, 1080), values, np.ones_like(values))
+    scorer = StreamScorer(timing, 1, DetailedBackend(max_batch))
+    past, future = cut(cells, at)
+    first = scorer.extend(past)
+    again = StreamScorer(timing, 1, DetailedBackend(max_batch))
+    again.restore(scorer.snapshot())
+    scores = Scores.join([first, again.extend(future)])
+    ends = (scores.index + timing.reach + 1) // timing.hop * timing.hop - 1
+    assert len(scores) and scores.details is not None and scores.details.dtype == np.float32
+    np.testing.assert_array_equal(scores.details, np.stack([-ends, ends], axis=1))
+
+
+def test_a_new_segment_forgets_the_details_of_the_one_before():
+    values = np.concatenate([np.full(40, 5), np.full(40, 7)]).astype(np.float32)[:, None]
+    index = np.concatenate([np.arange(40), np.arange(500, 540)])
+    scores = StreamScorer(timing(), 1, DetailedBackend()).extend(
+        Cells(index, values, np.ones_like(values))
+    )
+    assert scores.details is not None
+    np.testing.assert_array_equal(scores.details[:, 1], np.where(scores.index < 100, 5, 7))
+
+
+def test_a_detail_of_another_shape_is_refused():
+    class Broken(DetailedBackend):
+        def score(self, windows: np.ndarray, observed: np.ndarray) -> dict[str, np.ndarray]:
+            return super().score(windows, observed) | {"a": windows[:, 1:, 0]}
+
+    ones = np.ones((40, 1), np.float32)
+    with pytest.raises(BackendError, match="a detail is of shape"):
+        StreamScorer(timing(), 1, Broken()).extend(Cells(np.arange(40), ones, ones))

@@ -5,17 +5,21 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Collection, Mapping, Sequence
 
 from edge_tsad.errors import BackendError
 from edge_tsad.types import FloatArray
 
 __all__ = [
+    "DETAIL",
     "INPUTS",
+    "MOST_DETAILS",
     "OUTPUTS",
     "check_arrays",
     "check_names",
     "check_shape",
+    "detail_names",
     "first_line",
     "installed_version",
     "missing_package",
@@ -25,6 +29,8 @@ __all__ = [
 INPUTS = ("window", "observed")
 OUTPUTS = ("score", "channel_score", "expected")
 REQUIRED_OUTPUTS = OUTPUTS[:2]
+DETAIL = re.compile(r"[a-z][a-z0-9_]{0,19}")
+MOST_DETAILS = 8
 
 
 def installed_version(package: str, distribution: str) -> str | None:
@@ -56,8 +62,13 @@ def version_key(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
+def detail_names(outputs: Collection[str]) -> tuple[str, ...]:
+    """The outputs that are details, sorted."""
+    return tuple(sorted(set(outputs) - set(OUTPUTS)))
+
+
 def check_names(backend: str, inputs: Collection[str], outputs: Collection[str]) -> None:
-    """Inputs are exactly those of the contract; outputs include the required ones, no others.
+    """Inputs are those of the contract, outputs the required ones, ``expected`` and a few details.
 
     Raises:
         BackendError: they are not.
@@ -67,10 +78,12 @@ def check_names(backend: str, inputs: Collection[str], outputs: Collection[str])
             f"{backend}: the model's inputs are {_list(inputs)}, not {_list(INPUTS)};"
             " it was not exported by this program"
         )
-    if not set(REQUIRED_OUTPUTS) <= set(outputs) <= set(OUTPUTS):
+    details = detail_names(outputs)
+    named = all(DETAIL.fullmatch(name) for name in details) and not set(details) & set(INPUTS)
+    if not set(REQUIRED_OUTPUTS) <= set(outputs) or len(details) > MOST_DETAILS or not named:
         raise BackendError(
-            f"{backend}: the model's outputs are {_list(outputs)}, not {_list(OUTPUTS)};"
-            " it was not exported by this program"
+            f"{backend}: the model's outputs are {_list(outputs)}, not {_list(OUTPUTS)} and at"
+            f" most {MOST_DETAILS} details; it was not exported by this program"
         )
 
 
@@ -86,8 +99,9 @@ def check_shape(
     if len(window) != 3 or not all(isinstance(size, int) for size in window[1:]):
         raise BackendError(f"{backend}: the model's window is {_shape(window)}, not [B, T, C]")
     tail = window[1:]
+    one_a_point = {"score", *detail_names(shapes)} - set(INPUTS)
     for name, shape in shapes.items():
-        wanted = tail[:1] if name == "score" else tail
+        wanted = tail[:1] if name in one_a_point else tail
         if tuple(shape[1:]) != wanted:
             raise BackendError(
                 f"{backend}: the model's {name} is {_shape(shape)}, which does not fit its window"
