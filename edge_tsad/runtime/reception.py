@@ -57,14 +57,19 @@ class Reception:
             mark(worker.health, MQTT_REFUSED, holds=worker.facts.stream in refused)
             mark(worker.health, MQTT_UNPROVEN, holds=unproven)
 
-    def answer(self, now: Now) -> None:
-        """Do what was asked for; tell Home Assistant of the entities when it begins."""
-        for message in self._sink.received():
+    def answer(self, now: Now) -> bool:
+        """Do what was asked for, and say whether anything was.
+
+        Home Assistant is told of the entities when it begins.
+        """
+        received = self._sink.received()
+        for message in received:
             if message.topic == birth_topic(self.config):
                 if message.payload == b"online" and not message.retained:
                     self._sink.repeat(f"{self.config.home_assistant.prefix}/device/")
             elif (reply := self._desk.handle(message, now)) is not None:
                 self._sink.reply(reply)
+        return bool(received)
 
 
 def mark(words: set[str], word: str, *, holds: bool) -> None:

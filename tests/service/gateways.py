@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_tsad import registry
 from edge_tsad.config import GatewayConfig, load_config
-from edge_tsad.runtime.feed import Arrival, Arrivals
+from edge_tsad.runtime.feed import Arrival
 from edge_tsad.runtime.gateway import Gateway
 from edge_tsad.runtime.sinks.base import Acknowledgement
 from edge_tsad.runtime.sources.base import Batch, Complaints
@@ -120,18 +120,18 @@ def rows(values: list[float], start: int) -> Batch:
     return Batch((np.arange(len(values), dtype=np.int64) + start) * SECOND, table)
 
 
-class Immediate(Arrivals):
-    """Does not wait for what is not there: ``idle`` is called instead."""
+def never_wait(gateway: Gateway, idle: Callable[[], None]) -> None:
+    """Let a gateway not wait for what is not there: ``idle`` is called instead."""
+    arrivals = gateway.intake.arrivals
+    take = arrivals.take
 
-    def __init__(self, idle: Callable[[], None]) -> None:
-        super().__init__()
-        self._idle = idle
+    def at_once(timeout_s: float) -> list[Arrival]:
+        found = take(0)
+        if not found:
+            idle()
+        return found
 
-    def get(self, timeout_s: float) -> Arrival | None:
-        arrival = super().get(0)
-        if arrival is None:
-            self._idle()
-        return arrival
+    arrivals.take = at_once  # type: ignore[method-assign]
 
 
 def write_config(folder: Path, streams: list[str], extra: str = "", bundle: str = "tiny") -> Path:

@@ -20,10 +20,10 @@ from service.gateways import (
     START,
     HandClock,
     HandSource,
-    Immediate,
     Running,
     Sink,
     make,
+    never_wait,
     rows,
     wait_for,
     with_hand_source,
@@ -65,7 +65,7 @@ def test_a_day_of_silence_is_one_alert_and_no_hang(
         if clock.passed_s >= DAY_S:
             gateway.stop()
 
-    monkeypatch.setattr(gateway.arrivals, "get", Immediate(idle).get)
+    never_wait(gateway, idle)
     gateway.run()
     gaps = [after - before for before, after in itertools.pairwise(fed)]
     assert fed[-1] > DAY_S - WATCHDOG_S and max(gaps) < WATCHDOG_S / 2
@@ -179,9 +179,7 @@ def test_memory_that_grows_is_a_planned_restart_with_all_state(
             if not left and used[0] < 100:
                 gateway.stop()
 
-        immediate = Immediate(idle)
-        immediate._queue = gateway.arrivals._queue
-        monkeypatch.setattr(gateway.arrivals, "get", immediate.get)
+        never_wait(gateway, idle)
         gateway.run()
 
     gateway, _ = make(path, clock)
