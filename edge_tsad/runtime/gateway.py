@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_tsad.config import GatewayConfig
 from edge_tsad.errors import EdgeTsadError
-from edge_tsad.files import make_folder
+from edge_tsad.files import make_folder, sweep
 from edge_tsad.runtime import gateway_report, payload
 from edge_tsad.runtime.bulletin import Bulletin
 from edge_tsad.runtime.choices import Choices
@@ -43,6 +43,7 @@ __all__ = ["Gateway"]
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
+LOOK_EVERY_S = 0.5
 FAREWELL_S = 5.0
 STOP_S = 2.0
 CONNECT_S = 3.0
@@ -90,6 +91,8 @@ class Gateway:
             raise
         self.choices.save()
         make_folder(config.folder / "state")
+        for folder in (config.folder, *(config.folder / "state").glob("**/")):
+            sweep(folder)  # what a writer that was killed has left; the lock keeps out others
         self.workers: list[StreamWorker] = []
         self.intake = Intake(self._show)
         for stream in streams:
@@ -104,7 +107,7 @@ class Gateway:
             config.broker.score_interval_s,
         )  # fmt: skip
         self._started = now
-        self._chores_at_s = 0.0
+        self._chores_at_s = self._look_at_s = 0.0
 
     def stop(self) -> None:
         """Make :meth:`run` return soon; may be called from a signal handler."""
@@ -213,8 +216,10 @@ class Gateway:
             self._chores_at_s = now.monotonic_s + TICK_S
             self.intake.advance(now)
             self.sink.tick()
-            self.reception.tick(now)
             self._follow_slots(now)
+            if now.monotonic_s >= self._look_at_s:
+                self._look_at_s = now.monotonic_s + LOOK_EVERY_S
+                self.reception.tick(now)
             self._bulletin.tick(now)
             self.snapshots.tick(now)
             self.reloader.tick()
