@@ -33,6 +33,7 @@ from edge_tsad.runtime.sinks.base import Sink
 from edge_tsad.runtime.snapshots import Snapshots
 from edge_tsad.runtime.sources.base import Batch
 from edge_tsad.runtime.stats import Writes
+from edge_tsad.runtime.supervisor import Supervisor
 from edge_tsad.runtime.topics import Topics
 from edge_tsad.runtime.updates import Updates
 from edge_tsad.runtime.worker import StreamWorker
@@ -75,7 +76,8 @@ class Gateway:
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
-        self.choices = Choices(config.folder / "choices.json")
+        self.supervisor = Supervisor()
+        self.choices = Choices(config.folder / "choices.json", self._feed)
         self.opener = StreamOpener(config, self.choices)
         streams = self.opener.open_all()
         self._topics = Topics(config.site, config.device)
@@ -229,6 +231,10 @@ class Gateway:
     @property
     def _stopped(self) -> bool:
         return self.intake.arrivals.stop.is_set()
+
+    def _feed(self) -> None:
+        """Model files are being timed: that takes longer than a watchdog waits, and is bounded."""
+        self.supervisor.alive(self.clock.now().monotonic_s)
 
     def _show(self, stream: str, batch: Batch) -> None:
         """Samples that a stream was given: what is on trial beside it is given them too."""

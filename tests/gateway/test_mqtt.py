@@ -27,7 +27,8 @@ from edge_tsad.broker import BrokerConfig
 from edge_tsad.errors import ConfigError, TransportError
 from edge_tsad.runtime.delivery import Delivery
 from edge_tsad.runtime.outbox import Bounds, Outbox
-from edge_tsad.runtime.sinks import mqtt
+from edge_tsad.runtime.sinks import link
+from edge_tsad.runtime.sinks.link import Link
 from edge_tsad.runtime.sinks.mqtt import MqttSink
 from edge_tsad.runtime.subscription import AlertSubscription
 from edge_tsad.types import Now
@@ -86,8 +87,8 @@ def listen() -> Iterator[Callable[[int], Listener]]:
 @pytest.fixture
 def sinks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., MqttSink]]:
     """Makes started sinks that retry quickly, and closes them."""
-    monkeypatch.setattr(mqtt, "FIRST_DELAY_S", 0.05)
-    monkeypatch.setattr(mqtt, "LONGEST_DELAY_S", 0.2)
+    monkeypatch.setattr(link, "FIRST_DELAY_S", 0.05)
+    monkeypatch.setattr(link, "LONGEST_DELAY_S", 0.2)
     made: list[MqttSink] = []
 
     def make(config: BrokerConfig) -> MqttSink:
@@ -183,11 +184,11 @@ def test_each_new_reason_is_said_once_until_connected(
 ) -> None:
     sink = MqttSink(BrokerConfig(mosquitto.url), "other", WILL)
     for reason in ("no route", "not authorised", "no route", "not authorised"):
-        sink._say_down(reason)
+        sink._link._say_down(reason)
     assert caplog.text.count("(no route)") == caplog.text.count("(not authorised)") == 1
     sink.start()
     wait(lambda: sink.connection)
-    sink._say_down("no route")
+    sink._link._say_down("no route")
     assert caplog.text.count("(no route)") == 2
     sink.close(None, 3)
 
@@ -407,7 +408,7 @@ def test_a_broker_that_does_not_answer_is_left(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(mqtt, "CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(link, "CONNECT_TIMEOUT_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as server:
         sinks(BrokerConfig(f"mqtt://127.0.0.1:{server.getsockname()[1]}"))
         wait(lambda: "does not answer" in caplog.text)
@@ -420,14 +421,14 @@ def test_a_dead_thread_is_started_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def die(self: MqttSink) -> bool:
+    def die(self: Link) -> bool:
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(MqttSink, "_connect_once", die)
+        patch.setattr(Link, "_connect_once", die)
         sink = sinks(BrokerConfig(mosquitto.url))
-        assert sink._thread is not None
-        sink._thread.join(5)
+        assert sink._link._thread is not None
+        sink._link._thread.join(5)
         assert not sink.connection
     sink.tick()
     wait(lambda: sink.connection)
@@ -443,7 +444,7 @@ def test_a_failing_callback_does_not_end_the_connection(
     sink = sinks(BrokerConfig(mosquitto.url))
     wait(lambda: sink.connection)
     with monkeypatch.context() as patch:
-        patch.setattr(MqttSink, "_on_publish", lambda *_: 1 / 0)
+        patch.setattr(Link, "_on_publish", lambda *_: 1 / 0)
         sink.deliver("t/alert/a", b"1", 1)
         wait(lambda: "an MQTT callback failed" in caplog.text)
     sink.deliver("t/alert/a", b"2", 2)
