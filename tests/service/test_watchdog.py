@@ -30,7 +30,6 @@ from service.gateways import (
     never_wait,
     rows,
     wait_for,
-    with_hand_source,
     write_config,
 )
 
@@ -41,13 +40,6 @@ from edge_tsad.runtime.supervisor import Supervisor
 
 DAY_S = 86_400
 WATCHDOG_S = 30
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    with_hand_source(monkeypatch)
-    tiny_bundle.make(tmp_path / "tiny.tsad")
-    return tmp_path
 
 
 def health(sink: Sink) -> list[dict[str, object]]:
