@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy.typing as npt
 
@@ -36,7 +36,7 @@ __all__ = ["REFUSED", "HealthReporter"]
 
 log = logging.getLogger(__name__)
 
-REFUSED = "MQTT_REFUSED"
+REFUSED: Final = "MQTT_REFUSED"
 MOST_CHANNELS = 8
 REASONS = {
     "NO_DATA": ("no data comes{}", "data comes again{}"),

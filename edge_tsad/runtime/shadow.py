@@ -35,7 +35,7 @@ class Shadow:
         theirs = [channel.name for channel in worker.facts.channels]
         if mine != theirs:
             raise BundleError(f"its channels are {', '.join(mine)}, not {', '.join(theirs)}")
-        self.pipeline = stream.pipeline()
+        self.pipeline = self.stream.pipeline()
         self.points = self.alarms = self.over = 0
         self._judged = -(2**63)
         self._alarms_before, self._over_before = worker.announcer.counts["new"], worker.over
