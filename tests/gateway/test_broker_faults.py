@@ -280,3 +280,19 @@ def test_a_broker_elsewhere_needs_tls_or_insecure(tmp_path: Path) -> None:
     assert refused.exit_code == 2 and "use mqtts:// or set insecure = true" in refused.stderr
     assert check('url = "mqtt://broker.example"\ninsecure = true').exit_code == 0
     assert check('url = "mqtts://broker.example"').exit_code == 0
+
+
+def test_check_without_systemd_says_that_a_credential_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    file = tmp_path / "g.toml"
+    file.write_text(
+        'site = "s"\ndevice = "d"\n[broker]\nusername = "u"\n'
+        'password_file = "$CREDENTIALS_DIRECTORY/mqtt.password"\n'
+        '[[streams]]\nname = "x"\nstep_s = 1\nchannels = ["a"]\nsource.type = "stdin"\n'
+    )
+    done = CliRunner().invoke(main, ["check", str(file)])
+    (line,) = [each for each in done.output.splitlines() if "password_file" in each]
+    assert done.exit_code == 2 and "CREDENTIALS_DIRECTORY is not set" in line
+    assert "LoadCredential" in line and "Traceback" not in done.output
