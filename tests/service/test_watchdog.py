@@ -227,7 +227,7 @@ def heard(manager: Manager) -> Iterator[str]:
         time.sleep(0.01)
 
 
-WARM, HIGH = [0.5] * 20, [20.0] * 4
+WARM, HIGH = [0.5] * 20, [20.0] * 8
 GREEDY = """
 import threading, time
 from pathlib import Path
@@ -252,7 +252,8 @@ def test_a_real_process_that_grows_becomes_itself_again_and_loses_nothing(
     tmp_path: Path, manager: Manager
 ) -> None:
     tiny_bundle.make(tmp_path / "tiny.tsad")
-    line = socket.create_server(("127.0.0.1", 0))
+    sockets = contextlib.ExitStack()
+    line = sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
     line.settimeout(60)
     port = line.getsockname()[1]
 
@@ -280,12 +281,12 @@ source = {{ type = "serial", port = "socket://127.0.0.1:{port}" }}
         cwd=tmp_path, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
-        wire, _ = line.accept()
+        wire = sockets.enter_context(line.accept()[0])
         send(wire, [0.0, *WARM, *HIGH], START)  # the first line after a connection is left out
         wait_for(lambda: hears("pump FIRING"), 60)
         (tmp_path / "grow").touch()
         wait_for(lambda: hears("RELOADING=1"), 60)
-        again, _ = line.accept()  # the same process, from its beginning
+        again = sockets.enter_context(line.accept()[0])  # the same process, from its beginning
         said.clear()
         wait_for(lambda: hears("READY=1 STATUS=pump FIRING"), 60)
         assert process.poll() is None and not hears("STOPPING=1")
@@ -294,7 +295,7 @@ source = {{ type = "serial", port = "socket://127.0.0.1:{port}" }}
     finally:
         process.terminate()
         _, log = process.communicate(timeout=60)
-        line.close()
+        sockets.close()
     assert "the gateway saves its state and begins anew" in log and "Traceback" not in log
     with contextlib.closing(sqlite3.connect(tmp_path / "data" / "outbox.db")) as db:
         found = [json.loads(row[0]) for row in db.execute("SELECT payload FROM alerts")]
