@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from edge_tsad.bundle import open_bundle
 
 __all__ = ["Cost", "broker", "feed", "watch"]
 
+READY_S = 300.0
 TICKS = os.sysconf("SC_CLK_TCK")
 SOURCES = {
     "csv": 'source = {{ type = "csv", path = "{folder}/x.csv", speed = {speed} }}',
@@ -55,16 +57,16 @@ def broker() -> Iterator[int]:
         process.wait()
 
 
-def feed(port: int, seconds: float) -> None:
+def feed(port: int, stop: threading.Event) -> None:
     """Publish a value on each sensor's topic ten times a second, each at a time of its own."""
     client = paho.Client(paho.CallbackAPIVersion.VERSION2)
     client.connect("127.0.0.1", port)
     client.loop_start()
-    values = series(int(seconds * RATE_HZ) + 1)
+    values = series(10_000)
     begun_s, count = time.monotonic(), 0
-    while time.monotonic() < begun_s + seconds:
-        time.sleep(max(0.0, begun_s + count / (STREAMS * RATE_HZ) - time.monotonic()))
-        client.publish(f"sensor/{count % STREAMS}", f"{values[count // STREAMS]:.6g}")
+    while not stop.wait(max(0.0, begun_s + count / (STREAMS * RATE_HZ) - time.monotonic())):
+        value = values[count // STREAMS % len(values)]
+        client.publish(f"sensor/{count % STREAMS}", f"{value:.6g}")
         count += 1
     client.disconnect()
 
@@ -73,7 +75,7 @@ def watch(
     folder: Path, port: int, bundles: list[Path], span_s: tuple[float, float], *,
     kind: str = "csv", tree: Path | None = None,
 ) -> Cost:  # fmt: skip
-    """Eight streams at 10 Hz, their cost between two times after the start (s).
+    """Eight streams at 10 Hz, their cost between two times (s) after they are ready.
 
     ``tree`` is where the code is that runs; None for this one's.
     """
@@ -88,15 +90,20 @@ def watch(
         text += f'[[streams]]\nname = "s{i}"\nbundle = "{bundles[i % len(bundles)]}"\n'
         text += f'backend = "litert"\n{source}\n'
     (folder / "gateway.toml").write_text(text)
-    environment = dict(os.environ)
+    environment = {**os.environ, "NOTIFY_SOCKET": str(folder / "notify")}
     if tree is not None:
         environment["PYTHONPATH"] = str(tree)
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(environment["NOTIFY_SOCKET"])
+    manager.settimeout(READY_S)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "edge_tsad", "run", "gateway.toml"],
             cwd=folder, env=environment, stdout=log, stderr=subprocess.STDOUT,
         )  # fmt: skip
     try:
+        while b"READY=1" not in manager.recv(4096):
+            pass
         time.sleep(span_s[0])
         before = figures(process.pid)
         time.sleep(span_s[1] - span_s[0])
@@ -104,6 +111,7 @@ def watch(
     finally:
         process.terminate()
         process.wait()
+        manager.close()
     seconds = after[0] - before[0]
     return Cost(100 * (after[1] - before[1]) / seconds, (after[2] - before[2]) / seconds, after[3])
 
