@@ -10,7 +10,9 @@ from pathlib import Path
 
 from edge_tsad.errors import EdgeTsadError
 
-__all__ = ["read_limited", "write_atomically"]
+__all__ = ["read_limited", "sweep", "write_atomically"]
+
+PART = ".part"
 
 
 def read_limited(path: Path, limit: int, error: type[EdgeTsadError]) -> bytes:
@@ -43,7 +45,7 @@ def write_atomically(
     """
     temporary = None
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART, dir=path.parent)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
@@ -58,6 +60,19 @@ def write_atomically(
         if temporary is not None:
             with contextlib.suppress(OSError):
                 Path(temporary).unlink()
+
+
+def sweep(folder: Path) -> int:
+    """Delete what writers that were killed have left in ``folder``; returns how many files.
+
+    To be called by whoever holds the folder against other writers. What cannot be deleted stays.
+    """
+    swept = 0
+    for path in folder.glob(f".*{PART}"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+            swept += 1
+    return swept
 
 
 def make_folder(folder: Path) -> None:

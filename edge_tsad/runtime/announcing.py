@@ -38,7 +38,8 @@ class Announcer:
     """Numbers the messages of ``stream`` and commits them; ``facts`` are those of before, if any.
 
     In a silence nothing is sent but the end of an alert that had been told. An alert that was
-    never told has no end either.
+    never told has no end either, and one that outlasts the silence is told then. So it is with the
+    summary of a storm.
 
     Attributes:
         id: of the open alert; empty where none is open.
@@ -56,6 +57,8 @@ class Announcer:
         self._announced: str = facts.get("announced", self.id)
         self._last: dict[str, Any] = facts.get("last_message", {})
         self._aside: dict[str, Any] = facts.get("aside", {})
+        self._summary: str = facts.get("summary", "")
+        self._summary_told: str = facts.get("summary_told", self._summary)
         self._outbox = outbox
         self._uncommitted: list[Raised] = []
 
@@ -72,6 +75,8 @@ class Announcer:
             "suppressed": dict(self.suppressed),
             "last_message": self._last,
             "aside": self._aside,
+            "summary": self._summary,
+            "summary_told": self._summary_told,
         }
 
     def add(self, kind: str, write: Write, *, silenced: bool) -> None:
@@ -91,13 +96,22 @@ class Announcer:
 
     def add_aside(self, kind: str, write: Write, *, silenced: bool) -> None:
         """Raise a message of an alert beside the one that is open: a summary."""
-        if kind == "new" or "id" not in self._aside:
-            self._aside = {"id": uuid.uuid4().hex[:16]}
-        self._uncommitted.append(Raised(self._aside["id"], write, silenced, aside=True))
+        if kind == "new" or not self._summary:
+            self._summary = uuid.uuid4().hex[:16]
+        told = self._summary == self._summary_told
+        hushed = not told if kind == "end" else silenced
+        self._uncommitted.append(Raised(self._summary, write, hushed, aside=True))
         self.counts[f"storm {kind}"] += 1
+        if not hushed:
+            self._summary_told = self._summary
+        if kind == "end":
+            self._summary = self._summary_told = ""
 
     def tell(self) -> None:
-        """Where no silence holds: tell of the open alert if it has not been."""
+        """Where no silence holds: tell of what is open and has not been told."""
+        if self._summary != self._summary_told:
+            self._uncommitted.append(Raised(self._summary, payload.announced, aside=True))
+            self._summary_told = self._summary
         if self.id != self._announced:
             self._uncommitted.append(Raised(self.id, payload.announced))
             self._announced = self.id

@@ -11,6 +11,8 @@ import json
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from edge_tsad.runtime.choosing import Trial, none_left, pick, try_files
 __all__ = ["Verdict", "choose_apart"]
 
 LIMIT_S = 120.0
+EVERY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +53,24 @@ class Verdict:
         return self.chosen
 
 
-def choose_apart(path: Path, *, threads: int = 1, backend: str | None = None) -> Verdict:
+def nothing() -> None:
+    """What is done meanwhile where nobody waits."""
+
+
+def choose_apart(
+    path: Path,
+    *,
+    threads: int = 1,
+    backend: str | None = None,
+    meanwhile: Callable[[], None] = nothing,
+) -> Verdict:
     """What :func:`edge_tsad.runtime.choosing.choose` says of the bundle at ``path``.
 
     Args:
         path: the bundle.
         threads: threads one inference may use.
         backend: the only runtime to use; None tries all.
+        meanwhile: called every second until the process has ended, which it does within 120 s.
 
     Raises:
         BackendError: the process could not be started, did not end, or a runtime crashed in it.
@@ -64,7 +78,7 @@ def choose_apart(path: Path, *, threads: int = 1, backend: str | None = None) ->
     command = [sys.executable, "-P", "-m", "edge_tsad.runtime.apart"]
     command += [str(path), str(threads), backend or ""]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=LIMIT_S, check=False)
+        done = run(command, meanwhile)
     except subprocess.TimeoutExpired as e:
         raise BackendError(f"the self-test did not end within {LIMIT_S:.0f} s") from e
     except OSError as e:
@@ -77,6 +91,27 @@ def choose_apart(path: Path, *, threads: int = 1, backend: str | None = None) ->
     except (IndexError, ValueError, BackendError) as e:
         last = done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise BackendError(f"the self-test failed: {shorten(last, 200)}") from e
+
+
+def run(command: list[str], meanwhile: Callable[[], None]) -> subprocess.CompletedProcess[bytes]:
+    """What the command said.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end within its time, and was killed.
+        OSError: it could not be started.
+    """
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        end_s = time.monotonic() + LIMIT_S
+        while True:
+            try:
+                out, err = process.communicate(timeout=min(EVERY_S, LIMIT_S))
+            except subprocess.TimeoutExpired:
+                if time.monotonic() >= end_s:
+                    process.kill()
+                    raise
+                meanwhile()
+            else:
+                return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def examine(path: Path, threads: int, backend: str | None) -> Verdict:

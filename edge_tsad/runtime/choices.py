@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from edge_tsad.bundle.archive import Bundle
 from edge_tsad.decode import Json, canonical_json, decode, encode
 from edge_tsad.errors import BundleError, ConfigError, DataError, EdgeTsadError
 from edge_tsad.files import read_limited, write_atomically
-from edge_tsad.runtime.apart import choose_apart
+from edge_tsad.runtime.apart import choose_apart, nothing
 from edge_tsad.runtime.backends.select import available
 from edge_tsad.runtime.choosing import Choice, choose, reopen
 
@@ -42,10 +43,12 @@ class Choices:
     Args:
         path: a JSON file with earlier choices; None chooses anew. A file that is missing or damaged
             holds none.
+        meanwhile: called every second while files are timed, which may take longer than a watchdog
+            waits.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
-        self._path = path
+    def __init__(self, path: Path | None = None, meanwhile: Callable[[], None] = nothing) -> None:
+        self._path, self._meanwhile = path, meanwhile
         self._earlier = {} if path is None else _load(path)
         self._made: dict[str, Remembered] = {}
 
@@ -59,7 +62,7 @@ class Choices:
         known = self._made.get(key) or self._earlier.get(key)
         choice = reopen(bundle, known.path, known.runtime, threads=threads) if known else None
         if choice is None:
-            choice = _anew(bundle, threads, backend)
+            choice = _anew(bundle, threads, backend, self._meanwhile)
             for trial in choice.trials:
                 if trial.path and trial.problem:
                     log.warning("%s: %s is not used: %s", bundle.where, trial.label, trial.problem)
@@ -78,7 +81,9 @@ class Choices:
             log.warning("%s; the next start will time the model files again", e)
 
 
-def _anew(bundle: Bundle, threads: int, backend: str | None) -> Choice:
+def _anew(
+    bundle: Bundle, threads: int, backend: str | None, meanwhile: Callable[[], None]
+) -> Choice:
     """Choose in a process of its own where there is anything to choose."""
     pairs = sum(
         name in file.runtimes
@@ -88,7 +93,9 @@ def _anew(bundle: Bundle, threads: int, backend: str | None) -> Choice:
     )
     if pairs < 2:
         return choose(bundle, threads=threads, backend=backend)
-    verdict = choose_apart(Path(bundle.where), threads=threads, backend=backend)
+    verdict = choose_apart(
+        Path(bundle.where), threads=threads, backend=backend, meanwhile=meanwhile
+    )
     chosen = verdict.require()
     again = reopen(bundle, chosen.path, chosen.runtime, threads=threads)
     if again is None:

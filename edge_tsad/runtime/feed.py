@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 from dataclasses import dataclass
 
@@ -14,7 +13,8 @@ __all__ = ["Arrival", "Arrivals", "Feed"]
 
 log = logging.getLogger(__name__)
 
-DEPTH = 16
+PRESSING = 512
+MOST_WAITING = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +25,24 @@ class Arrival:
     batch: Batch | None
     error: str = ""
 
+    def __len__(self) -> int:
+        return 0 if self.batch is None else len(self.batch)
+
 
 class Arrivals:
-    """The queue between the threads of all sources and the one that scores.
+    """What the threads of all sources have read, for the one thread that scores.
 
-    It is bounded: a replay as fast as possible waits for the scoring instead of filling memory.
+    A sample does not wake that thread, for it takes them a few at a time: only 512 rows do, and the
+    end of a source. What waits is bounded: a replay as fast as possible waits for the scoring
+    instead of filling memory.
     """
 
     def __init__(self) -> None:
         self.stop = threading.Event()
-        self._queue: queue.Queue[Arrival] = queue.Queue(DEPTH)
+        self._changed = threading.Condition()
+        self._waiting: list[Arrival] = []
+        self._rows = 0
+        self._pressing = False
         self._sources: list[threading.Event] = []
 
     def source(self) -> threading.Event:
@@ -50,21 +58,26 @@ class Arrivals:
             stop.set()
 
     def put(self, arrival: Arrival) -> None:
-        """Wait for a place; given up when there is none and ``stop`` is set."""
-        while True:
-            try:
-                self._queue.put(arrival, timeout=0.2)
-            except queue.Full:
-                if not self.stop.is_set():
-                    continue
-            return
+        """Wait for room; given up when there is none and ``stop`` is set."""
+        with self._changed:
+            while self._rows >= MOST_WAITING:
+                if self.stop.is_set():
+                    return
+                self._changed.wait(0.2)
+            self._waiting.append(arrival)
+            self._rows += len(arrival)
+            if self._rows >= PRESSING or arrival.batch is None:
+                self._pressing = True
+                self._changed.notify_all()
 
-    def get(self, timeout_s: float) -> Arrival | None:
-        """The next arrival; None if there is none within ``timeout_s``."""
-        try:
-            return self._queue.get(timeout=timeout_s) if timeout_s else self._queue.get_nowait()
-        except queue.Empty:
-            return None
+    def take(self, timeout_s: float) -> list[Arrival]:
+        """All that has arrived, after at most ``timeout_s``; sooner if it presses."""
+        with self._changed:
+            if timeout_s and not self._pressing:
+                self._changed.wait(timeout_s)
+            taken, self._waiting, self._rows, self._pressing = self._waiting, [], 0, False
+            self._changed.notify_all()
+        return taken
 
 
 class Feed:

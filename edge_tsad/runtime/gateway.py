@@ -6,7 +6,6 @@ one thread that calls :meth:`Gateway.run`.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -14,14 +13,15 @@ from typing import Any
 
 from edge_tsad.config import GatewayConfig
 from edge_tsad.errors import EdgeTsadError
-from edge_tsad.files import make_folder
+from edge_tsad.files import make_folder, sweep
 from edge_tsad.runtime import gateway_report, payload
+from edge_tsad.runtime.bulletin import Bulletin
 from edge_tsad.runtime.choices import Choices
 from edge_tsad.runtime.clock import Clock, SystemClock
 from edge_tsad.runtime.delivery import Delivery
-from edge_tsad.runtime.feed import Arrival, Arrivals, Feed
-from edge_tsad.runtime.gathering import Gathering
+from edge_tsad.runtime.feed import Feed
 from edge_tsad.runtime.history import History
+from edge_tsad.runtime.intake import Intake
 from edge_tsad.runtime.life import Life
 from edge_tsad.runtime.lock import lock
 from edge_tsad.runtime.opening import OpenStream, StreamOpener
@@ -31,7 +31,9 @@ from edge_tsad.runtime.reloading import Reloader
 from edge_tsad.runtime.segments import Layout
 from edge_tsad.runtime.sinks.base import Sink
 from edge_tsad.runtime.snapshots import Snapshots
+from edge_tsad.runtime.sources.base import Batch
 from edge_tsad.runtime.stats import Writes
+from edge_tsad.runtime.supervisor import Supervisor
 from edge_tsad.runtime.topics import Topics
 from edge_tsad.runtime.updates import Updates
 from edge_tsad.runtime.worker import StreamWorker
@@ -42,7 +44,7 @@ __all__ = ["Gateway"]
 log = logging.getLogger(__name__)
 
 TICK_S = 0.1
-DESCRIBE_EVERY_S = 10.0
+LOOK_EVERY_S = 0.5
 FAREWELL_S = 5.0
 STOP_S = 2.0
 CONNECT_S = 3.0
@@ -74,7 +76,8 @@ class Gateway:
     ) -> None:
         self.config = config
         self.clock = clock or SystemClock()
-        self.choices = Choices(config.folder / "choices.json")
+        self.supervisor = Supervisor()
+        self.choices = Choices(config.folder / "choices.json", self._feed)
         self.opener = StreamOpener(config, self.choices)
         streams = self.opener.open_all()
         self._topics = Topics(config.site, config.device)
@@ -90,12 +93,10 @@ class Gateway:
             raise
         self.choices.save()
         make_folder(config.folder / "state")
+        for folder in (config.folder, *(config.folder / "state").glob("**/")):
+            sweep(folder)  # what a writer that was killed has left; the lock keeps out others
         self.workers: list[StreamWorker] = []
-        self.arrivals = Arrivals()
-        self.feeds: dict[int, Feed] = {}
-        self._numbers = itertools.count()
-        self._worker_of: dict[int, StreamWorker] = {}
-        self._gathered: dict[int, Gathering] = {}
+        self.intake = Intake(self._show)
         for stream in streams:
             self.add(stream)
         self.snapshots = Snapshots(config.state, self.workers, now)
@@ -103,14 +104,16 @@ class Gateway:
         self.updates = self._new_updates()
         self.delivery = Delivery(self.outbox, self.sink, self._topics.alert)
         self.reception = Reception(config, self.workers, self.outbox, self.delivery, self.sink)
-        self.errors: list[str] = []
+        self._bulletin = Bulletin(
+            self.workers, self.sink, self._topics, lambda: gateway_report.status(self),
+            config.broker.score_interval_s,
+        )  # fmt: skip
         self._started = now
-        self._described: dict[str, tuple[Any, float]] = {}
-        self._scores_at_s = self._status_at_s = self._chores_at_s = 0.0
+        self._chores_at_s = self._look_at_s = 0.0
 
     def stop(self) -> None:
         """Make :meth:`run` return soon; may be called from a signal handler."""
-        self.arrivals.end()
+        self.intake.end()
 
     def reload(self) -> None:
         """Read the configuration again soon; may be called from a signal handler.
@@ -125,26 +128,20 @@ class Gateway:
         name = stream.facts.stream
         path = self.config.folder / "state" / f"{name}.npz"
         worker = StreamWorker(stream, self.outbox, path, history(self.config, stream))
-        number = next(self._numbers)
         self.workers.append(worker)
-        self.feeds[number] = Feed(number, name, stream.source, self.arrivals)
-        self._worker_of[number] = worker
-        self._gathered[number] = Gathering(stream.facts.timing)
-        return self.feeds[number]
+        return self.intake.add(worker)
 
     def remove(self, worker: StreamWorker) -> None:
         """End a stream: what it had delivered is scored, its state and recording are stored."""
-        number = next(n for n, each in self._worker_of.items() if each is worker)
-        self.feeds[number].stop()
+        self.intake.stop_one(worker)
         end_s = self.clock.now().monotonic_s + STOP_S
         while not worker.finished and self.clock.now().monotonic_s < end_s:
             self._turn(TICK_S)
-        self._flush(number, self.clock.now())
+        self.intake.remove(worker, self.clock.now())
         self.snapshots.save(worker)
         worker.close(self.clock.now())
         self.workers.remove(worker)
-        del self._worker_of[number], self._gathered[number], self.feeds[number]
-        self._described.pop(worker.facts.stream, None)
+        self._bulletin.forget(worker.facts.stream)
 
     def forget(self, worker: StreamWorker) -> None:
         """After :meth:`remove`: the stream does not come back."""
@@ -165,20 +162,19 @@ class Gateway:
         which streams failed, and ``restart`` that a slot was switched: run anew.
         """
         try:
-            self._publish(self.clock.now())
+            self._bulletin.tick(self.clock.now())
             self.reception.begin(self.clock.now())
             self.sink.start()
-            for feed in self.feeds.values():
-                feed.start()
+            self.intake.start()
             self.life.begin()
-            while not (self.arrivals.stop.is_set() or all(w.finished for w in self.workers)):
+            while not (self._stopped or all(w.finished for w in self.workers)):
                 self._turn(TICK_S)
-            if self.arrivals.stop.is_set():
+            if self._stopped:
                 self._take_the_rest()
             else:
                 self._drain()
         finally:
-            self.arrivals.end()
+            self.intake.end()
             self._close()
 
     @property
@@ -187,9 +183,14 @@ class Gateway:
         return self.clock.now().monotonic_s - self._started.monotonic_s
 
     @property
+    def errors(self) -> list[str]:
+        """Which streams failed, in words."""
+        return self.intake.errors
+
+    @property
     def sources_are_well(self) -> bool:
         """Whether no source's thread has died without a word."""
-        return all(self.feeds[number].well for number in self._worker_of)
+        return self.intake.is_well
 
     def writes(self) -> dict[str, Writes]:
         """What went to the storage since the start, by purpose."""
@@ -208,25 +209,36 @@ class Gateway:
 
     def _turn(self, wait_s: float) -> None:
         """One round of the loop."""
-        arrival = self.arrivals.get(wait_s)
+        arrivals = self.intake.arrivals.take(wait_s)
         now = self.clock.now()
-        if arrival is not None:
-            self._take(arrival, now)
-        self.reception.answer(now)
-        if arrival is None or now.monotonic_s >= self._chores_at_s:
+        self.intake.take(arrivals, now)
+        if self.reception.answer(now):
+            self._bulletin.look(now)
+        if not arrivals or now.monotonic_s >= self._chores_at_s:
             self._chores_at_s = now.monotonic_s + TICK_S
-            for number, worker in self._worker_of.items():
-                if self._gathered[number].due(now.monotonic_s):
-                    self._flush(number, now)
-                    self._attempt(worker, worker.advance, now)
+            self.intake.advance(now)
             self.sink.tick()
-            self.reception.tick(now)
             self._follow_slots(now)
-            self._publish(now)
+            if now.monotonic_s >= self._look_at_s:
+                self._look_at_s = now.monotonic_s + LOOK_EVERY_S
+                self.reception.tick(now)
+            self._bulletin.tick(now)
             self.snapshots.tick(now)
             self.reloader.tick()
         self.delivery.tick(now)
         self.life.tick(now)
+
+    @property
+    def _stopped(self) -> bool:
+        return self.intake.arrivals.stop.is_set()
+
+    def _feed(self) -> None:
+        """Model files are being timed: that takes longer than a watchdog waits, and is bounded."""
+        self.supervisor.alive(self.clock.now().monotonic_s)
+
+    def _show(self, stream: str, batch: Batch) -> None:
+        """Samples that a stream was given: what is on trial beside it is given them too."""
+        self.updates.take(stream, batch)
 
     def _new_updates(self) -> Updates:
         return Updates(self.config, self.choices, self.workers, self.sink, self._topics)
@@ -239,72 +251,9 @@ class Gateway:
             self.restart = True
             self.stop()
 
-    def _take(self, arrival: Arrival, now: Now) -> None:
-        worker = self._worker_of.get(arrival.stream)
-        if worker is None or worker.finished:
-            return
-        if arrival.batch is not None:
-            if self._gathered[arrival.stream].add(arrival.batch):
-                self._flush(arrival.stream, now)
-            return
-        self._flush(arrival.stream, now)
-        if arrival.error:
-            self._fail(worker, arrival.error)
-        self._attempt(worker, worker.finish, now)
-
-    def _flush(self, number: int, now: Now) -> None:
-        """Score what was gathered of a stream."""
-        worker = self._worker_of[number]
-        if (batch := self._gathered[number].take()) is not None and not worker.finished:
-            self._attempt(worker, worker.take, batch, now)
-            self.updates.take(worker.facts.stream, batch)
-
-    def _attempt(self, worker: StreamWorker, step: Callable[..., None], *arguments: Any) -> None:
-        """A step of one stream, whose failure ends that stream and no other."""
-        try:
-            step(*arguments)
-        except EdgeTsadError as e:
-            self._fail(worker, str(e))
-            worker.finished = True
-
-    def _fail(self, worker: StreamWorker, error: str) -> None:
-        worker.health.add("FAILED")
-        self.errors.append(f"{worker.facts.stream}: {error}")
-        log.error("%s has failed: %s", worker.facts.stream, error)
-
-    def _publish(self, now: Now) -> None:
-        """Say what has changed: at once where it matters, else every ten seconds."""
-        for worker in self.workers:
-            name = worker.facts.stream
-            essence = (
-                worker.process,
-                tuple(sorted(worker.all_health())),
-                worker.standing.silence,
-                worker.stream.sensitivity,
-            )
-            before, due_s = self._described.get(name, (None, 0.0))
-            if essence != before or now.monotonic_s >= due_s:
-                self._described[name] = (essence, now.monotonic_s + DESCRIBE_EVERY_S)
-                self.sink.retain(self._topics.state(name), payload.pack(worker.describe()))
-        if now.monotonic_s >= self._status_at_s:
-            self._status_at_s = now.monotonic_s + DESCRIBE_EVERY_S
-            self.sink.retain(self._topics.status, payload.pack(gateway_report.status(self)))
-        interval_s = self.config.broker.score_interval_s
-        if interval_s and now.monotonic_s >= self._scores_at_s:
-            self._scores_at_s = now.monotonic_s + interval_s
-            for worker in self.workers:
-                if (message := worker.score_message()) is not None:
-                    self.sink.offer(self._topics.score(worker.facts.stream), payload.pack(message))
-
     def _take_the_rest(self) -> None:
         """After a stop: what the sources had already delivered is still scored."""
-        for number in self._worker_of:
-            self.feeds[number].join(1.0)
-        while (arrival := self.arrivals.get(0)) is not None:
-            if arrival.batch is not None:
-                self._take(arrival, self.clock.now())
-        for number in self._worker_of:
-            self._flush(number, self.clock.now())
+        self.intake.take_the_rest(self.clock.now())
         self._deliver(
             STOP_S,
             lambda: not (self._uncommitted or (self.sink.connection and self.delivery.waiting)),
@@ -316,11 +265,11 @@ class Gateway:
 
     def _drain(self) -> None:
         """After the end of all sources: deliver what waits, as far as the broker is there."""
-        self._publish(self.clock.now())
-        stopped, limit_s = self.arrivals.stop.is_set, self.config.broker.drain_s
-        self._deliver(min(CONNECT_S, limit_s), lambda: self.sink.connection or stopped())
+        self._bulletin.look(self.clock.now())
+        limit_s = self.config.broker.drain_s
+        self._deliver(min(CONNECT_S, limit_s), lambda: self.sink.connection or self._stopped)
         self._deliver(
-            limit_s, lambda: not (self._uncommitted or self.delivery.waiting) or stopped()
+            limit_s, lambda: not (self._uncommitted or self.delivery.waiting) or self._stopped
         )
         if self.delivery.waiting:
             log.warning(

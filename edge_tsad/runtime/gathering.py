@@ -7,22 +7,26 @@ import numpy as np
 from edge_tsad.runtime.sources.base import Batch
 from edge_tsad.types import Timing
 
-__all__ = ["Gathering"]
+__all__ = ["Gathering", "pace_s"]
 
-SHORTEST_S, LONGEST_S = 0.1, 0.5
+SHORTEST_S, LONGEST_S = 0.1, 1.0
 PART = 20
 MOST_ROWS = 512
 
 
-class Gathering:
-    """What has come of one stream and was not scored yet.
+def pace_s(timing: Timing) -> float:
+    """How often samples are taken: a twentieth of the declared delay, 0.1 s to 1 s."""
+    return min(max(timing.delay_s / PART, SHORTEST_S), LONGEST_S)
 
-    It waits for a twentieth of the declared delay at most, and never longer than half a second. How
-    a stream is cut makes no difference to its scores.
+
+class Gathering:
+    """What has come of one stream and was not scored yet; it waits for a pace at most.
+
+    How a stream is cut makes no difference to its scores.
     """
 
     def __init__(self, timing: Timing) -> None:
-        self._pace_s = min(max(timing.delay_s / PART, SHORTEST_S), LONGEST_S)
+        self._pace_s = pace_s(timing)
         self._parts: list[Batch] = []
         self._rows = 0
         self._due_s = float("-inf")

@@ -82,10 +82,13 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class HealthEvent:
-    """``time_ns`` is the samples' own time for STUCK, RANGE and DRIFT, else the clock's."""
+    """``time_ns`` is the samples' own time for STUCK, RANGE and DRIFT, else the clock's.
+
+    MQTT_REFUSED is of the way to the broker and not raised here.
+    """
 
     kind: Literal["new", "update", "end"]
-    name: Name
+    name: Name | Literal["MQTT_REFUSED"]
     channels: tuple[int, ...]
     since_ns: int
     time_ns: int

@@ -8,27 +8,35 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sqlite3
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy.typing as npt
 
 from edge_tsad.errors import DataError
 from edge_tsad.runtime import payload
-from edge_tsad.runtime.health import CONDITIONS, Condition, HealthEvent, StreamHealth
+from edge_tsad.runtime.health import (
+    CONDITIONS,
+    REST_S,
+    Condition,
+    HealthEvent,
+    StreamHealth,
+)
 from edge_tsad.runtime.opening import OpenStream
 from edge_tsad.runtime.outbox import Outbox
 from edge_tsad.runtime.sources.base import Batch
 from edge_tsad.types import Now, Scores
 
-__all__ = ["HealthReporter"]
+__all__ = ["REFUSED", "HealthReporter"]
 
 log = logging.getLogger(__name__)
 
+REFUSED: Final = "MQTT_REFUSED"
 MOST_CHANNELS = 8
 REASONS = {
     "NO_DATA": ("no data comes{}", "data comes again{}"),
@@ -39,6 +47,7 @@ REASONS = {
         "its scores have risen for good; if this is its new normal, train it anew",
         "its scores are as they were",
     ),
+    REFUSED: ("the broker refuses its alerts", "the broker takes its alerts again"),
 }
 
 
@@ -67,6 +76,7 @@ class HealthReporter:
         self._outbox = outbox
         self._key = f"{self.facts.stream}/health"
         self._uncommitted: list[dict[str, Any]] = []
+        self._not_before_s = -math.inf  # of REFUSED, which must not flap either
         self._reopen(outbox.state(self._key))
 
     @property
@@ -98,6 +108,21 @@ class HealthReporter:
     def advance(self, now: Now) -> None:
         """Time passes; what could not be stored is tried again."""
         self._say(self.health.advance(now, live=self.stream.source.live), now)
+
+    def refused(self, why: str, now: Now) -> None:
+        """The broker refuses alerts of the stream, and ``why``; empty where it takes them.
+
+        This too is told through the outbox: at once where only some topics are refused, else when
+        the link allows it again.
+        """
+        before = self.open.get(REFUSED)
+        if bool(why) == (before is not None) or (why and now.monotonic_s < self._not_before_s):
+            return
+        if before is not None:
+            self._not_before_s = now.monotonic_s + REST_S
+        since_ns = now.wall_ns if before is None else before.since_ns
+        kind: Literal["new", "end"] = "new" if before is None else "end"
+        self._say([HealthEvent(kind, REFUSED, (), since_ns, now.wall_ns, why)], now)
 
     def retry(self, now: Now) -> None:
         """Try again to store what could not be."""
@@ -210,6 +235,8 @@ class HealthReporter:
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             log.warning("%s: the state of its health is not used: %s", self.facts.stream, e)
             return
+        if REFUSED in kept:
+            self.open[REFUSED] = kept[REFUSED]
         for name in CONDITIONS:
             if name in kept:
                 known = [n for n in kept[name].channels if n in self._names]

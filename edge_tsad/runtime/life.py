@@ -9,7 +9,6 @@ from edge_tsad.config import ServiceConfig
 from edge_tsad.runtime.metrics import Metric, collect, exposition
 from edge_tsad.runtime.metrics_server import MetricsServer
 from edge_tsad.runtime.stats import rss_mb
-from edge_tsad.runtime.supervisor import Supervisor
 from edge_tsad.types import Now
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class Life:
 
     def __init__(self, gateway: Gateway, settings: ServiceConfig) -> None:
         self._gateway, self._settings = gateway, settings
-        self.supervisor = Supervisor()
+        self.supervisor = gateway.supervisor
         self.figures: list[Metric] = []
         self._server = MetricsServer(settings.metrics_port) if settings.metrics_port else None
         self._look_at_s = 0.0

@@ -36,6 +36,7 @@ LARGEST_ALERT = 2048
 MOST_CHANNELS = 8
 LONGEST_TEXT = 60
 WEEK_S = 7 * 86_400
+RAREST = {"7d": 7 / 3652.5, "10000pt": 1e-3}
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -203,10 +204,15 @@ def calibration(facts: StreamFacts) -> dict[str, Any]:
 
 
 def rarity(facts: StreamFacts, peak: float) -> dict[str, Any]:
-    """Expected openings in a span that would be at least as high as this one, where known."""
+    """Expected openings in a span that would be at least as high as this one, where known.
+
+    Never fewer than one in ten years, or in ten million points: so far no tail can be believed.
+    """
     words, points = facts.per
-    openings = rounded(facts.threshold.rarity(peak) * points) if known(facts.threshold) else None
-    return {"openings": openings, "per": words}
+    if not known(facts.threshold):
+        return {"openings": None, "per": words}
+    openings = max(facts.threshold.rarity(peak) * points, RAREST[words])
+    return {"openings": rounded(openings), "per": words}
 
 
 def known(threshold: Threshold) -> bool:
@@ -270,8 +276,10 @@ def how_rare(rarity: Mapping[str, Any]) -> str:
     """Expected openings as a phrase."""
     openings, per = rarity["openings"], rarity["per"]
     span = "7 days" if per == "7d" else "10,000 points"
-    if openings is None or openings <= 0:
+    if openings is None:
         return "as high as never in its history"
+    if openings <= 1.001 * RAREST[per]:  # it was rounded
+        return f"rarer than once in {'10 years' if per == '7d' else '10 million points'}"
     if openings >= 1:
         return f"as high about {openings:.2g} times in {span}"
     if per == "7d":

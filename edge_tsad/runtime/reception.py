@@ -8,6 +8,7 @@ from edge_tsad.config import GatewayConfig
 from edge_tsad.runtime import payload
 from edge_tsad.runtime.delivery import Delivery
 from edge_tsad.runtime.desk import Desk
+from edge_tsad.runtime.health_alerts import REFUSED
 from edge_tsad.runtime.home_assistant import discovery
 from edge_tsad.runtime.outbox import Outbox
 from edge_tsad.runtime.retained import RetainedTopics
@@ -19,7 +20,6 @@ from edge_tsad.types import Now
 
 __all__ = ["Reception", "birth_topic", "connect"]
 
-MQTT_REFUSED = "MQTT_REFUSED"
 MQTT_UNPROVEN = "MQTT_UNPROVEN"
 
 
@@ -54,17 +54,25 @@ class Reception:
         unproven = self._sink.connection > 0 and self._sink.proof == "unproven"
         refused = self._delivery.refused_streams
         for worker in self._workers:
-            mark(worker.health, MQTT_REFUSED, holds=worker.facts.stream in refused)
+            holds = worker.facts.stream in refused
+            mark(worker.health, REFUSED, holds=holds)
+            why = f"the broker refuses its alerts ({self._delivery.refused})" if holds else ""
+            worker.reporter.refused(why, now)
             mark(worker.health, MQTT_UNPROVEN, holds=unproven)
 
-    def answer(self, now: Now) -> None:
-        """Do what was asked for; tell Home Assistant of the entities when it begins."""
-        for message in self._sink.received():
+    def answer(self, now: Now) -> bool:
+        """Do what was asked for, and say whether anything was.
+
+        Home Assistant is told of the entities when it begins.
+        """
+        received = self._sink.received()
+        for message in received:
             if message.topic == birth_topic(self.config):
                 if message.payload == b"online" and not message.retained:
                     self._sink.repeat(f"{self.config.home_assistant.prefix}/device/")
             elif (reply := self._desk.handle(message, now)) is not None:
                 self._sink.reply(reply)
+        return bool(received)
 
 
 def mark(words: set[str], word: str, *, holds: bool) -> None:

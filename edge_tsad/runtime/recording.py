@@ -15,7 +15,7 @@ import numpy as np
 from edge_tsad.errors import DataError, EdgeTsadError
 from edge_tsad.files import write_atomically
 from edge_tsad.runtime.clock import Clock, SystemClock
-from edge_tsad.runtime.feed import Arrivals, Feed
+from edge_tsad.runtime.feed import Arrival, Arrivals, Feed
 from edge_tsad.runtime.history import History
 from edge_tsad.runtime.resampler import Resampler
 from edge_tsad.runtime.segments import Recording
@@ -86,19 +86,20 @@ class Recorder:
             self._close()
 
     def _turn(self, now: Now) -> None:
-        arrival = self.arrivals.get(TICK_S)
-        if arrival is not None:
-            track = self.tracks[arrival.stream]
-            if arrival.batch is None:
-                self._end(track, arrival.error, now)
-            else:
-                track.samples += len(arrival.batch)
-                batch = arrival.batch
-                self._keep(track, track.resampler.extend(batch.times_ns, batch.values), now)
+        for arrival in self.arrivals.take(TICK_S):
+            self._take(arrival, now)
         for track in self.tracks:
             if track.source.live and not track.ended and track.samples:
                 self._keep(track, track.resampler.advance(now), now)
             self._attempt(track, track.history.tick, now)
+
+    def _take(self, arrival: Arrival, now: Now) -> None:
+        track, batch = self.tracks[arrival.stream], arrival.batch
+        if batch is None:
+            self._end(track, arrival.error, now)
+        else:
+            track.samples += len(batch)
+            self._keep(track, track.resampler.extend(batch.times_ns, batch.values), now)
 
     def _end(self, track: Track, error: str, now: Now) -> None:
         track.ended = True
@@ -119,11 +120,9 @@ class Recorder:
 
     def _close(self) -> None:
         now = self.clock.now()
-        while (arrival := self.arrivals.get(0)) is not None:
+        for arrival in self.arrivals.take(0):
             if arrival.batch is not None:
-                track, batch = self.tracks[arrival.stream], arrival.batch
-                track.samples += len(batch)
-                self._keep(track, track.resampler.extend(batch.times_ns, batch.values), now)
+                self._take(arrival, now)
         for track in self.tracks:
             if not track.ended:
                 self._keep(track, track.resampler.finish(), now)

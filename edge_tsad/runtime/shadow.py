@@ -19,6 +19,7 @@ __all__ = ["Shadow"]
 class Shadow:
     """The candidate ``stream`` beside ``worker``; it is given what the worker is given.
 
+    It judges by the sensitivity that holds for the worker, also where a command has set it.
     Where both have one grid it begins with the points that the worker's scorer still holds, and
     need not warm up.
 
@@ -27,12 +28,14 @@ class Shadow:
     """
 
     def __init__(self, stream: OpenStream, worker: StreamWorker) -> None:
-        self.stream, self.worker = stream, worker
+        self._configured, self.worker = stream, worker
+        self._sensitivity = worker.standing.sensitivity
+        self.stream = stream if self._sensitivity is None else stream.tuned(self._sensitivity)
         mine = [channel.name for channel in stream.facts.channels]
         theirs = [channel.name for channel in worker.facts.channels]
         if mine != theirs:
             raise BundleError(f"its channels are {', '.join(mine)}, not {', '.join(theirs)}")
-        self.pipeline = stream.pipeline()
+        self.pipeline = self.stream.pipeline()
         self.points = self.alarms = self.over = 0
         self._judged = -(2**63)
         self._alarms_before, self._over_before = worker.announcer.counts["new"], worker.over
@@ -46,6 +49,7 @@ class Shadow:
         Raises:
             EdgeTsadError: the candidate could not be run.
         """
+        self._follow()
         if len(batch):
             self._note(*self.pipeline.extend(batch.times_ns, batch.values))
 
@@ -91,6 +95,14 @@ class Shadow:
             "last_message": {},
         }
         return Saved(facts, {**self.pipeline.snapshot(), **policy, **self.worker.learned()})
+
+    def _follow(self) -> None:
+        """Judge by the sensitivity that people have set since."""
+        wanted = self.worker.standing.sensitivity
+        if wanted != self._sensitivity:
+            self._sensitivity = wanted
+            self.stream = self._configured if wanted is None else self._configured.tuned(wanted)
+            self.pipeline.policy.retune(self.stream.facts.threshold.value)
 
     def _note(self, scores: Scores, events: list[AlertEvent]) -> None:
         self.alarms += sum(event.kind == "new" for event in events)

@@ -10,35 +10,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_tsad.errors import ConfigError, DataError, EdgeTsadError
-from edge_tsad.runtime import payload, report
+from edge_tsad.errors import ConfigError
+from edge_tsad.runtime import report
 from edge_tsad.runtime.alerting import AlertEvent
 from edge_tsad.runtime.announcing import Announcer
+from edge_tsad.runtime.continuing import NEVER, POLICY, Continuation
 from edge_tsad.runtime.evidence import EvidenceKeeper
 from edge_tsad.runtime.health_alerts import HealthReporter
 from edge_tsad.runtime.history import History
 from edge_tsad.runtime.keeper import Keeper
-from edge_tsad.runtime.limits import AlertLimits, StormEvent
-from edge_tsad.runtime.opening import OpenStream, TrimmedPolicy
+from edge_tsad.runtime.limits import AlertLimits
+from edge_tsad.runtime.opening import OpenStream
 from edge_tsad.runtime.outbox import Outbox
 from edge_tsad.runtime.payload import StreamFacts
 from edge_tsad.runtime.sources.base import Batch
 from edge_tsad.runtime.standing import Standing
-from edge_tsad.runtime.state import Saved, load, read_state, save, without_prefix
+from edge_tsad.runtime.state import Saved, save, without_prefix
 from edge_tsad.runtime.stream import StreamPipeline
+from edge_tsad.runtime.telling import Teller
 from edge_tsad.types import NANOSECONDS, Cells, Now, Scores
 
 __all__ = ["StreamWorker"]
 
 log = logging.getLogger(__name__)
 
-POLICY = "policy."
 HEALTH = "health."
 WITHHELD = "ALERTS_WITHHELD"
 SET_BACK_S = 60.0
 SET_BACK_STEPS = 10
 OUTBOX_FAILED = "OUTBOX_FAILED"
-LOST = "{}: this alert cannot be followed any further: its samples or its bundle began anew."
 
 
 class StreamWorker:
@@ -84,17 +84,14 @@ class StreamWorker:
         self.health: set[str] = set()
         self.finished = False
         self._path = snapshot_path
-        self._judged = -(2**63)
+        self._judged = NEVER
         self._begun = False
-        saved = load(snapshot_path)
-        self._snapshot = self._usable(saved)
-        if self._snapshot is not None:
-            self.reporter.restore(without_prefix(self._snapshot.arrays, HEALTH))
-        committed = read_state(outbox.state(self.facts.stream), self.facts.stream)
-        self._committed = self._usable(committed)
-        known = committed or saved  # an outbox that was set aside knows nothing
-        facts = known.facts if known and "last_message" in known.facts else {}
-        self.announcer = Announcer(self.facts.stream, outbox, facts)
+        self._continuation = Continuation(stream, snapshot_path, outbox)
+        if self._continuation.snapshot is not None:
+            learned = without_prefix(self._continuation.snapshot.arrays, HEALTH)
+            self.reporter.restore(learned)
+        self.announcer = Announcer(self.facts.stream, outbox, self._continuation.facts)
+        self._teller = Teller(self.announcer, self.evidence, lambda: self.facts)
 
     @property
     def facts(self) -> StreamFacts:
@@ -146,7 +143,7 @@ class StreamWorker:
         """Mark the open alert as seen by a person; False if there is none that is not yet."""
         event = self.pipeline.policy.acknowledge() if self._begun else None
         if event is not None and self.alert_id:  # else it is withheld
-            self._raise(event)
+            self._teller.tell([event], silenced=self.silenced)
             self.announcer.commit(self._alert_state, now)
         return event is not None
 
@@ -200,7 +197,7 @@ class StreamWorker:
 
     def abandon(self, now: Now) -> None:
         """The stream does not come back: end the alert that is open."""
-        self._end_lost_alert()
+        self._teller.end_lost(silenced=self.silenced)
         self.retry(now)
 
     def close(self, now: Now) -> None:
@@ -286,30 +283,8 @@ class StreamWorker:
             self.announcer.tell()
         told = [*self.limits.take(events)]
         told += self.limits.advance(int(scores.index[-1])) if len(scores) else ()
-        for event in told:
-            if isinstance(event, StormEvent):
-                self._sum_up(event)
-            else:
-                self._raise(event)
+        self._teller.tell(told, silenced=self.silenced)
         self.announcer.commit(self._alert_state, now)
-
-    def _sum_up(self, event: StormEvent) -> None:
-        """The summary is an alert of its own, with its own id."""
-        facts = self.facts
-        self.announcer.add_aside(
-            event.kind,
-            lambda last, identity: payload.storm(facts, event, last, identity),
-            silenced=self.silenced,
-        )
-
-    def _raise(self, event: AlertEvent) -> None:
-        facts, told = self.facts, self.announcer.id
-        self.announcer.add(
-            event.kind,
-            lambda _, identity: payload.alert(facts, event, identity),
-            silenced=self.silenced,
-        )
-        self.evidence.keep(self.announcer.id or told, event)
 
     def _alert_state(self) -> bytes:
         facts = {**self._identity(), **self.announcer.facts()}
@@ -325,38 +300,14 @@ class StreamWorker:
             "limits": self.limits.snapshot(),
         }
 
-    def _usable(self, saved: Saved | None) -> Saved | None:
-        """The saved state if it is of the same bundle and model."""
-        if saved is None:
-            return None
-        mine = (self.facts.digest, self.stream.path)
-        return saved if (saved.facts.get("digest"), saved.facts.get("model")) == mine else None
-
     def _begin(self, first_ns: int) -> None:
         """Decide, by the time of the first sample, which saved state it continues."""
         self._begun = True
-        snapshot, committed = self._snapshot, self._committed
-        self._snapshot = self._committed = None
-        slack_ns = self.stream.lateness_ns + self.facts.timing.step_ns
-        restored = False
-        if snapshot and first_ns + slack_ns > (snapshot.facts.get("latest_ns") or 0):
-            restored = self._restore(snapshot)
-        judged = committed.facts.get("judged", 0) if committed else 0
-        goes_on = restored or judged < first_ns // self.facts.timing.step_ns
-        if committed and self._judged < judged and goes_on:
-            self._restore_policy(committed, judged)
+        self.pipeline, self._judged = self._continuation.resume(
+            first_ns, self.limits, self._new_pipeline
+        )
         if self.pipeline.policy.onset is None:
-            self._end_lost_alert()
-
-    def _end_lost_alert(self) -> None:
-        """End the alert that is open, for nothing will follow it."""
-        if self.alert_id:
-            why = LOST.format(self.facts.stream)
-            self.announcer.add(
-                "end",
-                lambda last, identity: payload.ended(last, identity, why),
-                silenced=self.silenced,
-            )
+            self._teller.end_lost(silenced=self.silenced)
 
     def _follow_clock(self) -> None:
         """A live clock that was set back far: begin anew, or all samples would long be late."""
@@ -365,8 +316,8 @@ class StreamWorker:
         if self._begun and back_s > max(SET_BACK_S, SET_BACK_STEPS * step_s):
             log.warning("%s: begins anew, the clock was set back %.0f s", self.facts.stream, back_s)
             self.pipeline = self._new_pipeline()
-            self._judged = -(2**63)
-            self._end_lost_alert()
+            self._judged = NEVER
+            self._teller.end_lost(silenced=self.silenced)
 
     def _tune(self, sensitivity: float | None) -> None:
         """Take over a sensitivity; one that is out of bounds by now is left, and said."""
@@ -387,34 +338,3 @@ class StreamWorker:
         self.evidence.add(cells)
         if self.keeper is not None:
             self.keeper.add(cells)
-
-    def _restore(self, snapshot: Saved) -> bool:
-        """Whether the snapshot could be used."""
-        try:
-            self.pipeline.restore(snapshot.arrays)
-        except (EdgeTsadError, KeyError, ValueError, IndexError) as e:
-            log.warning("%s: its saved state is not used: %s", self.facts.stream, e)
-            self.pipeline = self._new_pipeline()
-            return False
-        self._judged = int(snapshot.facts.get("judged", self._judged))
-        self._restore_limits(snapshot)
-        log.info("%s: goes on from its saved state", self.facts.stream)
-        return True
-
-    def _restore_policy(self, committed: Saved, judged: int) -> None:
-        """The alert's state as it was committed; what it judged then is not judged again."""
-        try:
-            self.pipeline.policy.restore(without_prefix(committed.arrays, POLICY))
-        except DataError as e:
-            log.warning("%s: the state of its alert is not used: %s", self.facts.stream, e)
-            return
-        assert isinstance(self.pipeline.policy, TrimmedPolicy)
-        self.pipeline.policy.seen_until = self._judged = judged
-        self._restore_limits(committed)
-
-    def _restore_limits(self, saved: Saved) -> None:
-        """The limits as they were with the policy's state."""
-        try:
-            self.limits.restore(saved.facts.get("limits", {}))
-        except DataError as e:
-            log.info("%s: %s", self.facts.stream, e)

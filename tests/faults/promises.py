@@ -17,6 +17,8 @@ def broken(folder: Path) -> list[str]:
         return ["the last run did not come to its end"]
     problems = [f"the run had errors: {e}" for e in journal[-1]["errors"]]
     problems += ["the outbox was set aside"] if journal[-1]["set_aside"] else []
+    left = [path.name for path in (folder / "data").rglob("*.part")]
+    problems += [f"what a killed writer has left is not swept: {left}"] if left else []
     return problems + outbox(journal, received) + alerts(received) + state(journal)
 
 

@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from faults.mutants import mutate, set_here
+from oracles.taking_sink import TakingSink
 
-from edge_tsad import files
 from edge_tsad.config import load_config
-from edge_tsad.runtime import database, delivery, gateway, history
+from edge_tsad.runtime import delivery, feed, gateway, history
 from edge_tsad.runtime.backends import onnxruntime  # noqa: F401 - imported before the forks
 from edge_tsad.runtime.history import History
 from edge_tsad.runtime.outbox import Outbox
-from edge_tsad.runtime.sinks.base import Acknowledgement
 from edge_tsad.runtime.sources import csv
 from edge_tsad.runtime.state import load
 from edge_tsad.runtime.worker import StreamWorker
@@ -66,40 +66,17 @@ class Journal:
         os.write(self._file, json.dumps(entry).encode() + b"\n")
 
 
-class Broker:
-    """Takes every alert and acknowledges it when it is asked next."""
-
-    connection = 1
-    proof = "confirmed"
+class Broker(TakingSink):
+    """Takes every alert and notes it."""
 
     def __init__(self, path: Path, points: Points) -> None:
+        super().__init__()
         self._journal, self._points = Journal(path), points
-        self._answers: list[Acknowledgement] = []
 
-    def start(self) -> None: ...
-    def repeat(self, prefix: str) -> None: ...
-    def reply(self, reply: object) -> None: ...
-    def tick(self) -> None: ...
-    def retain(self, topic: str, payload: bytes) -> None: ...
-    def clear(self, topic: str) -> None: ...
-    def offer(self, topic: str, payload: bytes) -> None: ...
-    def close(self, farewell: object, timeout_s: float) -> None: ...
-
-    def deliver(self, topic: str, payload: bytes, token: int) -> bool:
+    def took(self, topic: str, payload: bytes) -> None:
         self._points("before publish")
         self._journal.write(topic=topic, **json.loads(payload))
         self._points("after publish")
-        self._answers.append(Acknowledgement(token))
-        return True
-
-    def cleared(self) -> list[Any]:
-        return []
-
-    received = cleared
-
-    def acknowledgements(self) -> list[Acknowledgement]:
-        answers, self._answers = self._answers, []
-        return answers
 
 
 class Points:
@@ -200,14 +177,11 @@ def keep_journal(journal: Journal) -> None:
     set_here(History, "sync", recorded)
 
 
-def set_here(owner: Any, name: str, value: Any) -> None:
-    """Of this process alone, which ends soon."""
-    setattr(owner, name, value)
-
-
 def small_steps() -> None:
     """Make a short life pass many durable steps."""
     set_here(csv, "ROWS", 3)
+    set_here(feed, "PRESSING", 3)
+    set_here(feed, "MOST_WAITING", 3)
     set_here(delivery, "PRUNE_EVERY_S", 1.0)
     set_here(history, "LEAST_BYTES", 1)
     set_here(history, "SEGMENTS", 8)
@@ -216,49 +190,6 @@ def small_steps() -> None:
         "History",
         lambda folder, layout, _bytes, sync_s: History(folder, layout, HISTORY_BYTES, sync_s),
     )
-
-
-def no_sync(_: Any) -> None:
-    """A sync that forgets its duty."""
-
-
-def mutate(name: str) -> None:
-    """Break one of the promises, to see that the suite would notice."""
-    if name == "synchronous=OFF":
-        connect = database.connect
-
-        def careless(path: Path) -> sqlite3.Connection:
-            db = connect(path)
-            db.execute("PRAGMA synchronous = OFF")
-            return db
-
-        set_here(database, "connect", careless)
-    elif name == "snapshot folder not synced":
-        set_here(files, "sync_folder", no_sync)
-    elif name == "segment folder not synced":
-        set_here(history, "sync_folder", no_sync)
-    elif name == "segment not synced":
-        set_here(history.os, "fsync", no_sync)
-    elif name == "state not committed":
-        commit = Outbox.commit
-        set_here(
-            Outbox,
-            "commit",
-            lambda box, stream, rows, _state, now: commit(box, stream, rows, b"", now),
-        )
-    elif name == "settled too early":
-        send = delivery.Delivery._send
-
-        def early(self: delivery.Delivery, now: Now) -> None:
-            pending = [row.seq for row in self.outbox.pending()]
-            self.outbox.settle(pending, now)
-            for row in self.outbox.replay(min(pending, default=1 << 40)):
-                self.sink.deliver(self._topic(row.stream), row.payload, row.seq)
-
-        assert send
-        set_here(delivery.Delivery, "_send", early)
-    else:
-        raise ValueError(name)
 
 
 def play(folder: Path, kill: list[Any] | None, mutant: str) -> None:

@@ -9,6 +9,12 @@ from typing import Any
 import pytest
 from conftest import Mosquitto
 from oracles.gateway_rig import OWN, Peer, Rig
+from oracles.mqtt_peers import WILL, Listener, now
+
+from edge_tsad.broker import BrokerConfig
+from edge_tsad.runtime.outbox import Bounds, Outbox
+from edge_tsad.runtime.sinks import link
+from edge_tsad.runtime.sinks.mqtt import MqttSink
 
 
 @pytest.fixture
@@ -31,3 +37,41 @@ def peers() -> Iterator[Callable[..., Peer]]:
     yield make
     for peer in made:
         peer.close()
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[int], Listener]]:
+    made: list[Listener] = []
+
+    def make(port: int) -> Listener:
+        made.append(Listener(port))
+        return made[-1]
+
+    yield make
+    for listener in made:
+        listener.close()
+
+
+@pytest.fixture
+def sinks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., MqttSink]]:
+    """Makes started sinks that retry quickly, and closes them."""
+    monkeypatch.setattr(link, "FIRST_DELAY_S", 0.05)
+    monkeypatch.setattr(link, "LONGEST_DELAY_S", 0.2)
+    made: list[MqttSink] = []
+
+    def make(config: BrokerConfig) -> MqttSink:
+        sink = MqttSink(config, "sink", WILL)
+        made.append(sink)
+        sink.start()
+        return sink
+
+    yield make
+    for sink in made:
+        sink.close(None, 3)
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    box = Outbox(tmp_path / "outbox.db", Bounds(), now())
+    yield box
+    box.close()

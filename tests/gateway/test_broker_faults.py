@@ -128,7 +128,10 @@ def test_rights_as_check_prints_them_suffice_and_others_are_refused(rig: Rig, pe
 
 def test_a_refused_alert_is_shown_and_sent_when_it_is_allowed(rig: Rig, peers: Peers) -> None:
     acl = rig.folder / "acl"
-    acl.write_text(f"topic read #\ntopic write {STATUS}\ntopic write {STATE}\n")
+    health = f"{ALERT}/health"
+    acl.write_text(
+        "topic read #\n" + "".join(f"topic write {t}\n" for t in (STATUS, STATE, health))
+    )
     rig.broker.start(f"acl_file {acl}")
     peer = peers(rig.broker.port)
     rig.start()
@@ -137,11 +140,16 @@ def test_a_refused_alert_is_shown_and_sent_when_it_is_allowed(rig: Rig, peers: P
     status = wait_for(lambda: (s := peer.last(STATUS)) and s["refused"] and s, 30)
     assert status["refused"] == "Not authorized" and status["proof"] == "confirmed"
     assert status["outbox"]["pending"] == 1 and not peer.bodies(ALERT)
+    (said,) = wait_for(lambda: peer.bodies(health))
+    assert (said["condition"], said["type"]) == ("MQTT_REFUSED", "new")
+    assert said["reason"] == "pump: the broker refuses its alerts (Not authorized)."
     acl.write_text("topic readwrite #\n")
     rig.broker.restart()
     again = peers(rig.broker.port)
     wait_for(lambda: numbers(again) == [1])
     wait_for(lambda: again.last(STATE)["health"] == [])
+    (over,) = wait_for(lambda: again.bodies(health))
+    assert (over["id"], over["type"]) == (said["id"], "end")
 
 
 def test_under_mqtt_3_the_right_to_publish_is_proven_or_its_absence_said(
@@ -272,3 +280,19 @@ def test_a_broker_elsewhere_needs_tls_or_insecure(tmp_path: Path) -> None:
     assert refused.exit_code == 2 and "use mqtts:// or set insecure = true" in refused.stderr
     assert check('url = "mqtt://broker.example"\ninsecure = true').exit_code == 0
     assert check('url = "mqtts://broker.example"').exit_code == 0
+
+
+def test_check_without_systemd_says_that_a_credential_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    file = tmp_path / "g.toml"
+    file.write_text(
+        'site = "s"\ndevice = "d"\n[broker]\nusername = "u"\n'
+        'password_file = "$CREDENTIALS_DIRECTORY/mqtt.password"\n'
+        '[[streams]]\nname = "x"\nstep_s = 1\nchannels = ["a"]\nsource.type = "stdin"\n'
+    )
+    done = CliRunner().invoke(main, ["check", str(file)])
+    (line,) = [each for each in done.output.splitlines() if "password_file" in each]
+    assert done.exit_code == 2 and "CREDENTIALS_DIRECTORY is not set" in line
+    assert "LoadCredential" in line and "Traceback" not in done.output

@@ -285,10 +285,13 @@ def test_labels_are_stored_by_alert_and_exported(rig: Rig, peers: Peers) -> None
     rig.feed(SPIKE + QUIET)
     wait_for(lambda: kinds(peer) == ["new", "end"])
     new, end = peer.bodies(ALERT)
-    for label in ("anomaly", "normal"):
+    gateway = str(rig.folder / "gateway.toml")
+    for label, spans in (("anomaly", [f"{new['onset']}..{end['time']}"]), ("normal", [])):
         request = {"stream": "pump", "id": new["id"], "label": label, "note": "cleaning, again"}
         answer = peer.ask("label", request)
         assert answer["ok"] and answer["result"]["begin"] == new["onset"]
+        printed = CliRunner().invoke(main, ["labels", gateway, "--exclude"]).stdout.splitlines()
+        assert [line for line in printed if not line.startswith("#")] == spans
     rig.kill()
     result = CliRunner().invoke(main, ["labels", str(rig.folder / "gateway.toml"), "--json"])
     (row,) = map(json.loads, result.stdout.splitlines())

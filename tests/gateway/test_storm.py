@@ -80,6 +80,45 @@ def test_a_flapping_stream_is_four_alerts_and_a_summary(tmp_path: Path) -> None:
     bench.outbox.close()
 
 
+def storms(bench: Bench) -> list[str]:
+    return [m["type"] for m in bench.messages() if "kind" in m]
+
+
+def test_a_silence_keeps_a_summary_back_and_its_end_tells_what_still_holds(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.take(0, 60)
+    bench.worker.silence(3600, NOW)
+    bench.take(60, 175)  # the storm begins unheard
+    assert bench.worker.limits.storm and not storms(bench)
+    bench.restart()
+    bench.take(175, 180)
+    assert not storms(bench)
+    bench.worker.silence(0, NOW)
+    assert storms(bench) == ["new"]
+    bench.take(180, len(VALUES))
+    assert storms(bench) == ["new", "end"]
+    (one,) = {m["id"] for m in bench.messages() if "kind" in m}
+    assert one
+    bench.outbox.close()
+
+
+def test_a_summary_that_was_told_is_ended_in_a_silence_and_an_unheard_one_is_not(
+    tmp_path: Path,
+) -> None:
+    told, unheard = Bench(tmp_path / "told"), Bench(tmp_path / "unheard")
+    told.take(0, 175)
+    assert storms(told) == ["new"]
+    told.worker.silence(3600, NOW)
+    told.take(175, len(VALUES))
+    assert storms(told) == ["new", "end"]
+    unheard.worker.silence(3600, NOW)
+    unheard.take(0, len(VALUES))
+    unheard.worker.silence(0, NOW)
+    assert not unheard.worker.limits.storm and not storms(unheard)
+    told.outbox.close()
+    unheard.outbox.close()
+
+
 @pytest.mark.parametrize("step", [1, 7, 33])
 @pytest.mark.parametrize("saved", [True, False])
 def test_restarts_change_nothing(tmp_path: Path, step: int, saved: bool) -> None:

@@ -323,3 +323,26 @@ def test_an_alert_is_never_larger_than_2_kb(tmp_path: Path, letter: str) -> None
     assert shares == sorted(shares, reverse=True)
     assert sum(shares) + first["rest_share"] == pytest.approx(1, abs=0.01)
     outbox.close()
+
+
+@pytest.mark.parametrize(
+    ("openings", "per", "words"),
+    [
+        (1e-30, "7d", "rarer than once in 10 years"),
+        (0.01, "7d", "as high about once in 700 days"),
+        (1e-30, "10000pt", "rarer than once in 10 million points"),
+        (2.0, "10000pt", "as high about 2 times in 10,000 points"),
+    ],
+)
+def test_how_rare_an_alert_is_stays_within_what_a_tail_can_tell(
+    openings: float, per: str, words: str
+) -> None:
+    capped = payload.rounded(max(openings, payload.RAREST[per]))
+    assert payload.how_rare({"openings": capped, "per": per}) == words
+
+
+def test_a_score_beyond_all_history_is_told_as_such(bench: Bench) -> None:
+    bench.take([*QUIET, *[1000.0] * 6])
+    (new,) = bench.messages()
+    assert new["rarity"] == {"openings": 0.0019165, "per": "7d"}
+    assert "(rarer than once in 10 years)" in new["reason"]

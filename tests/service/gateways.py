@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from oracles import tiny_bundle
+from oracles.taking_sink import TakingSink
 
 from edge_tsad import registry
 from edge_tsad.config import GatewayConfig, load_config
-from edge_tsad.runtime.feed import Arrival, Arrivals
+from edge_tsad.runtime.feed import Arrival
 from edge_tsad.runtime.gateway import Gateway
-from edge_tsad.runtime.sinks.base import Acknowledgement
 from edge_tsad.runtime.sources.base import Batch, Complaints
 from edge_tsad.types import Channel, Now, Timing
 
@@ -34,23 +35,13 @@ class HandClock:
         return Now(1000.0 + self.passed_s, int((START + self.passed_s) * SECOND), "boot")
 
 
-class Sink:
+class Sink(TakingSink):
     """A broker that takes everything at once."""
 
-    connection = 1
-    proof = "confirmed"
-
     def __init__(self) -> None:
+        super().__init__()
         self.retained: dict[str, bytes] = {}
         self.delivered: list[tuple[str, bytes]] = []
-        self._answers: list[Acknowledgement] = []
-
-    def start(self) -> None: ...
-    def repeat(self, prefix: str) -> None: ...
-    def reply(self, reply: object) -> None: ...
-    def tick(self) -> None: ...
-    def offer(self, topic: str, payload: bytes) -> None: ...
-    def close(self, farewell: object, timeout_s: float) -> None: ...
 
     def retain(self, topic: str, payload: bytes) -> None:
         self.retained[topic] = payload
@@ -58,19 +49,8 @@ class Sink:
     def clear(self, topic: str) -> None:
         self.retained[topic] = b""
 
-    def deliver(self, topic: str, payload: bytes, token: int) -> bool:
+    def took(self, topic: str, payload: bytes) -> None:
         self.delivered.append((topic, payload))
-        self._answers.append(Acknowledgement(token))
-        return True
-
-    def cleared(self) -> list[Any]:
-        return []
-
-    received = cleared
-
-    def acknowledgements(self) -> list[Acknowledgement]:
-        answers, self._answers = self._answers, []
-        return answers
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +93,13 @@ def with_hand_source(monkeypatch: Any) -> dict[str, queue.Queue[Batch]]:
     return HandSource.wires
 
 
+def prepared(folder: Path, monkeypatch: Any) -> Path:
+    """The folder, with the bundle ``tiny.tsad`` and a source that the test holds in its hand."""
+    with_hand_source(monkeypatch)
+    tiny_bundle.make(folder / "tiny.tsad")
+    return folder
+
+
 def rows(values: list[float], start: int) -> Batch:
     """One a second on the first of two channels."""
     table = np.zeros((len(values), 2), np.float32)
@@ -120,18 +107,18 @@ def rows(values: list[float], start: int) -> Batch:
     return Batch((np.arange(len(values), dtype=np.int64) + start) * SECOND, table)
 
 
-class Immediate(Arrivals):
-    """Does not wait for what is not there: ``idle`` is called instead."""
+def never_wait(gateway: Gateway, idle: Callable[[], None]) -> None:
+    """Let a gateway not wait for what is not there: ``idle`` is called instead."""
+    arrivals = gateway.intake.arrivals
+    take = arrivals.take
 
-    def __init__(self, idle: Callable[[], None]) -> None:
-        super().__init__()
-        self._idle = idle
+    def at_once(timeout_s: float) -> list[Arrival]:
+        found = take(0)
+        if not found:
+            idle()
+        return found
 
-    def get(self, timeout_s: float) -> Arrival | None:
-        arrival = super().get(0)
-        if arrival is None:
-            self._idle()
-        return arrival
+    arrivals.take = at_once  # type: ignore[method-assign]
 
 
 def write_config(folder: Path, streams: list[str], extra: str = "", bundle: str = "tiny") -> Path:

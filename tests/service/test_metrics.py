@@ -9,7 +9,6 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from oracles import tiny_bundle
 from prometheus_client.parser import text_string_to_metric_families
 from service.gateways import (
     START,
@@ -17,7 +16,6 @@ from service.gateways import (
     Running,
     rows,
     wait_for,
-    with_hand_source,
     write_config,
 )
 
@@ -30,12 +28,9 @@ WITHOUT_UNIT = {"edge_tsad_broker_connected", "edge_tsad_threshold", "edge_tsad_
                 "edge_tsad_health"}  # fmt: skip
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    with_hand_source(monkeypatch)
+@pytest.fixture(autouse=True)
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(life, "LOOK_EVERY_S", 0.1)
-    tiny_bundle.make(tmp_path / "tiny.tsad")
-    return tmp_path
 
 
 def scrape(port: int, path: str = "/metrics") -> str:

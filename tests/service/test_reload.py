@@ -18,16 +18,8 @@ from service.gateways import (
     Running,
     rows,
     wait_for,
-    with_hand_source,
     write_config,
 )
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    with_hand_source(monkeypatch)
-    tiny_bundle.make(tmp_path / "tiny.tsad")
-    return tmp_path
 
 
 def names(running: Running) -> list[str]:

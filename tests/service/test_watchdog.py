@@ -2,48 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from oracles import tiny_bundle
+from oracles import several_files, tiny_bundle
 from service.conftest import Manager
 from service.gateways import (
     START,
     HandClock,
     HandSource,
-    Immediate,
     Running,
     Sink,
     make,
+    never_wait,
     rows,
     wait_for,
-    with_hand_source,
     write_config,
 )
 
-from edge_tsad.runtime import gathering, life
+from edge_tsad.runtime import apart, gathering, life
 from edge_tsad.runtime.feed import Feed
 from edge_tsad.runtime.gateway import Gateway
 from edge_tsad.runtime.supervisor import Supervisor
 
 DAY_S = 86_400
 WATCHDOG_S = 30
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    with_hand_source(monkeypatch)
-    tiny_bundle.make(tmp_path / "tiny.tsad")
-    return tmp_path
 
 
 def health(sink: Sink) -> list[dict[str, object]]:
@@ -65,7 +61,7 @@ def test_a_day_of_silence_is_one_alert_and_no_hang(
         if clock.passed_s >= DAY_S:
             gateway.stop()
 
-    monkeypatch.setattr(gateway.arrivals, "get", Immediate(idle).get)
+    never_wait(gateway, idle)
     gateway.run()
     gaps = [after - before for before, after in itertools.pairwise(fed)]
     assert fed[-1] > DAY_S - WATCHDOG_S and max(gaps) < WATCHDOG_S / 2
@@ -179,9 +175,7 @@ def test_memory_that_grows_is_a_planned_restart_with_all_state(
             if not left and used[0] < 100:
                 gateway.stop()
 
-        immediate = Immediate(idle)
-        immediate._queue = gateway.arrivals._queue
-        monkeypatch.setattr(gateway.arrivals, "get", immediate.get)
+        never_wait(gateway, idle)
         gateway.run()
 
     gateway, _ = make(path, clock)
@@ -197,3 +191,115 @@ def test_memory_that_grows_is_a_planned_restart_with_all_state(
     play(again, [0.5] * 30)
     kinds = [json.loads(p)["type"] for t, p in sink.delivered if "/health" not in t]
     assert kinds[-1] == "end"
+
+
+SLOW = """import sys, time
+from edge_tsad.runtime import apart
+examine = apart.examine
+apart.examine = lambda *arguments: (time.sleep(2.5), examine(*arguments))[1]
+apart.main()
+"""
+
+
+def test_model_files_that_are_timed_for_long_do_not_starve_it(
+    folder: Path, manager: Manager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "200000")
+    several_files.make(folder, {"a.onnx": several_files.fast(), "b.onnx": several_files.slow()})
+    path = write_config(folder, ["pump"], bundle="tiny-1.0.0")
+    run = apart.run
+
+    def slowly(command: list[str], meanwhile: Callable[[], None]) -> Any:
+        code = [command[0], "-c", SLOW, *command[command.index("edge_tsad.runtime.apart") + 1 :]]
+        return run(code, meanwhile)
+
+    monkeypatch.setattr(apart, "run", slowly)
+    with Running(path):
+        assert "WATCHDOG=1" in list(
+            itertools.takewhile(lambda m: "READY=1" not in m, heard(manager))
+        )
+
+
+def heard(manager: Manager) -> Iterator[str]:
+    """What is said from now on."""
+    while True:
+        yield from manager.said()
+        time.sleep(0.01)
+
+
+WARM, HIGH = [0.5] * 20, [20.0] * 8
+GREEDY = """
+import threading, time
+from pathlib import Path
+from edge_tsad.cli import main
+from edge_tsad.runtime import life
+
+def eat():
+    while not Path("grow").exists():
+        time.sleep(0.05)
+    Path("grow").unlink()
+    eaten.append(bytearray(300_000_000))
+    eaten[0][::4096] = b"x" * len(eaten[0][::4096])
+
+eaten = []
+threading.Thread(target=eat, daemon=True).start()
+life.LEAST_UPTIME_S, life.LOOK_EVERY_S = 0.0, 0.2
+main()
+"""
+
+
+def test_a_real_process_that_grows_becomes_itself_again_and_loses_nothing(
+    tmp_path: Path, manager: Manager
+) -> None:
+    tiny_bundle.make(tmp_path / "tiny.tsad")
+    sockets = contextlib.ExitStack()
+    line = sockets.enter_context(socket.create_server(("127.0.0.1", 0)))
+    line.settimeout(60)
+    port = line.getsockname()[1]
+
+    (tmp_path / "gateway.toml").write_text(
+        f"""site = "plant"
+device = "gw"
+data_dir = "data"
+service = {{ max_rss_mb = 350 }}
+broker = {{ url = "mqtt://127.0.0.1:1", drain_s = 0 }}
+[[streams]]
+name = "pump"
+bundle = "tiny.tsad"
+health = {{ off = ["STUCK", "CLOCK", "NO_DATA"] }}
+source = {{ type = "serial", port = "socket://127.0.0.1:{port}" }}
+"""
+    )
+    said: list[str] = []
+
+    def hears(word: str) -> bool:
+        said.extend(manager.said())
+        return any(word in message for message in said)
+
+    process = subprocess.Popen(
+        [sys.executable, "-c", GREEDY, "run", "gateway.toml"],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        wire = sockets.enter_context(line.accept()[0])
+        send(wire, [0.0, *WARM, *HIGH], START)  # the first line after a connection is left out
+        wait_for(lambda: hears("pump FIRING"), 60)
+        (tmp_path / "grow").touch()
+        wait_for(lambda: hears("RELOADING=1"), 60)
+        sockets.enter_context(line.accept()[0])  # the same process, from its beginning
+        said.clear()
+        wait_for(lambda: hears("READY=1 STATUS=pump FIRING"), 60)
+        assert process.poll() is None and not hears("STOPPING=1")
+    finally:
+        process.terminate()
+        _, log = process.communicate(timeout=60)
+        sockets.close()
+    assert "the gateway saves its state and begins anew" in log and "Traceback" not in log
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "outbox.db")) as db:
+        found = [json.loads(row[0]) for row in db.execute("SELECT payload FROM alerts")]
+    assert [message["type"] for message in found] == ["new"]
+
+
+def send(wire: socket.socket, values: list[float], start: int) -> None:
+    """One a second as lines with their times; the first has the time before."""
+    wire.sendall("".join(f"{start + i - 1},{v},0\n" for i, v in enumerate(values)).encode())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, TextIO
 
 from edge_tsad.errors import ConfigError, DataError
+from edge_tsad.runtime.gathering import pace_s
 from edge_tsad.runtime.sources.base import Batch, Complaints, batch_of
 from edge_tsad.runtime.sources.columns import Columns, looks_like_header
 from edge_tsad.types import NANOSECONDS, Channel, Timing
@@ -18,7 +19,6 @@ from edge_tsad.types import NANOSECONDS, Channel, Timing
 __all__ = ["CsvSource"]
 
 ROWS = 512
-PACE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +81,16 @@ class CsvSource:
         return tuple(Channel(name.strip()) for i, name in enumerate(cells) if i != time_column)
 
     def batches(self, stop: threading.Event) -> Iterator[Batch]:
-        """Batches of at most 512 rows and, when paced, of 50 ms."""
+        """Batches of at most 512 rows and, when paced, of as much time as is scored at once."""
         begun_s = time.monotonic()
         origin_ns: int | None = None
         times: list[int] = []
         rows: list[list[float]] = []
-        span_ns = self._real_to_data_ns(PACE_S)
+        span_ns = self._real_to_data_ns(pace_s(self.timing))
         for time_ns, row in self._rows():
             origin_ns = time_ns if origin_ns is None else origin_ns
             if times and (len(times) == ROWS or not 0 <= time_ns - times[0] <= span_ns):
-                self._wait(stop, begun_s, times[0] - origin_ns)
+                self._wait(stop, begun_s, max(times) - origin_ns)
                 if stop.is_set():
                     return
                 yield batch_of(times, rows)
@@ -98,7 +98,7 @@ class CsvSource:
             times.append(time_ns)
             rows.append(row)
         if times and origin_ns is not None:
-            self._wait(stop, begun_s, times[0] - origin_ns)
+            self._wait(stop, begun_s, max(times) - origin_ns)
             if not stop.is_set():
                 yield batch_of(times, rows)
 

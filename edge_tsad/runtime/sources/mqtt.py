@@ -16,6 +16,7 @@ from paho.mqtt.client import MQTTMessage
 
 from edge_tsad.broker import BrokerConfig
 from edge_tsad.errors import ConfigError, DataError
+from edge_tsad.runtime.gathering import pace_s
 from edge_tsad.runtime.sinks.connection import CONNECT_TIMEOUT_S, Client, guarded, make_client
 from edge_tsad.runtime.sources.base import Batch, Complaints, batch_of
 from edge_tsad.runtime.sources.topics import TopicMap, check_filter
@@ -26,7 +27,7 @@ __all__ = ["MqttSource"]
 LARGEST_PAYLOAD = 1 << 16
 MOST_WAITING = 10_000
 ROWS = 512
-WAIT_S = 0.2
+LONGEST_WAIT_S = 0.25  # what comes meanwhile must find room
 FIRST_DELAY_S = 1.0
 LONGEST_DELAY_S = 60.0
 
@@ -91,6 +92,7 @@ class MqttSource:
         self.live = timing.has_rate
         self.complaints = Complaints(f"source mqtt, {options.broker.url}")
         self._timing = timing
+        self._pace_s = min(pace_s(timing), LONGEST_WAIT_S)
         self._width = len(channels)
         self._map = TopicMap(names, options.topic, options.map, options.time)
         self._arrived: queue.Queue[tuple[int, str, bytes]] = queue.Queue(MOST_WAITING)
@@ -112,7 +114,11 @@ class MqttSource:
                 delay_s = FIRST_DELAY_S
                 self.complaints.over("DISCONNECTED")
                 while not (stop.is_set() or client.ended.is_set()):
-                    yield from self._waiting()
+                    messages = self._waiting()
+                    yield from self._read(messages)
+                    if len(messages) < ROWS:  # waited for together: each would cost a wake-up
+                        stop.wait(self._pace_s)
+                yield from self._read(self._waiting())
                 problem = client.reason or "the connection was lost"
             except (OSError, ValueError, ConfigError) as e:
                 problem = str(getattr(e, "strerror", None) or e)
@@ -145,14 +151,12 @@ class MqttSource:
             return (self._position - 1) * self._timing.step_ns, row
         return arrived_ns if time_ns is None else time_ns, row
 
-    def _waiting(self) -> Iterator[Batch]:
-        messages = []
-        try:
-            messages.append(self._arrived.get(timeout=WAIT_S))
-            while len(messages) < ROWS:
-                messages.append(self._arrived.get_nowait())
-        except queue.Empty:
-            pass
+    def _waiting(self) -> list[tuple[int, str, bytes]]:
+        """What has arrived, at most 512 messages."""
+        count = min(self._arrived.qsize(), ROWS)
+        return [self._arrived.get_nowait() for _ in range(count)]
+
+    def _read(self, messages: list[tuple[int, str, bytes]]) -> Iterator[Batch]:
         samples = [sample for each in messages if (sample := self.read(*each)) is not None]
         if samples:
             times, rows = zip(*samples, strict=True)
