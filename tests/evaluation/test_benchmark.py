@@ -97,12 +97,9 @@ def test_a_run_that_was_killed_goes_on(tmp_path):
     assert sorted(json.loads(line)["series"] for line in lines) == names
 
 
-@pytest.mark.parametrize("engine", ["joblib", "dask"])
-def test_workers_give_what_one_process_gives_and_a_dead_one_is_a_miss(engine, tmp_path):
-    if engine == "dask":
-        pytest.importorskip("distributed")
+def test_workers_give_what_one_process_gives_and_a_dead_one_is_a_miss(tmp_path):
     alone = Benchmark(toys(2), [Distance()], Settings(), tmp_path / "1").run()
-    settings = Settings(jobs=2, engine=engine)
+    settings = Settings(jobs=2)
     both = [Distance(), Broken("dies")]
     records = Benchmark(toys(2), both, settings, tmp_path / "2").run()
     assert stripped(r for r in records if r["candidate"] == "distance") == stripped(alone)
@@ -111,6 +108,7 @@ def test_workers_give_what_one_process_gives_and_a_dead_one_is_a_miss(engine, tm
     assert "its process ended" in dead[0]["reason"]
 
 
+@pytest.mark.filterwarnings("default")  # what distributed leaves open is its own
 def test_workers_are_other_processes_whatever_the_engine(tmp_path):
     pytest.importorskip("distributed")
     for engine in ENGINES:
