@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from joblib import Parallel, delayed
 
 from edge_tsad.evaluation.candidates import Candidate
 from edge_tsad.evaluation.engines import ENGINES
@@ -115,31 +112,5 @@ class Benchmark:
 
     def _computed(self, tasks: list[Task]) -> Iterator[Record]:
         if self.settings.jobs == 1 and self.settings.engine == "joblib":
-            yield from (task.run() for task in tasks)
-            return
-        finished: set[str] = set()
-        with ENGINES[self.settings.engine](self.settings.jobs) as died:
-            try:
-                for record in Parallel(return_as="generator_unordered")(map(_started, tasks)):
-                    finished.add(record["key"])
-                    yield record
-                return
-            except died:
-                pass
-        # Nobody knows which one it was: each of the rest gets a process to itself.
-        for task in tasks:
-            if task.key not in finished:
-                yield self._alone(task)
-
-    def _alone(self, task: Task) -> Record:
-        # With one job there would be no other process.
-        with ENGINES["joblib"](2) as died:
-            try:
-                return next(iter(Parallel(return_as="generator")([_started(task)])))
-            except died:
-                return task.crashed()
-
-
-def _started(task: Task) -> Any:
-    """What joblib calls in a worker."""
-    return delayed(Task.run)(task)
+            return (task.run() for task in tasks)
+        return ENGINES[self.settings.engine](tasks, self.settings.jobs)

@@ -97,9 +97,11 @@ def test_a_run_that_was_killed_goes_on(tmp_path):
     assert sorted(json.loads(line)["series"] for line in lines) == names
 
 
-def test_workers_give_what_one_process_gives_and_a_dead_one_is_a_miss(tmp_path):
+@pytest.mark.filterwarnings("default")  # what distributed leaves open is its own
+@pytest.mark.parametrize("engine", ENGINES)
+def test_workers_give_what_one_process_gives_and_a_dead_one_is_a_miss(tmp_path, engine):
     alone = Benchmark(toys(2), [Distance()], Settings(), tmp_path / "1").run()
-    settings = Settings(jobs=2)
+    settings = Settings(jobs=2, engine=engine)
     both = [Distance(), Broken("dies")]
     records = Benchmark(toys(2), both, settings, tmp_path / "2").run()
     assert stripped(r for r in records if r["candidate"] == "distance") == stripped(alone)
