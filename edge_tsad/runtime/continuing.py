@@ -30,6 +30,7 @@ class Continuation:
 
     Attributes:
         snapshot: what was saved last, if it is of this bundle and model.
+        warm: whether that had its window full.
         facts: what is known of the alert's messages; empty where nothing is.
     """
 
@@ -38,6 +39,7 @@ class Continuation:
         saved = load(path)
         committed = read_state(outbox.state(stream.facts.stream), stream.facts.stream)
         self.snapshot = self._usable(saved)
+        self.warm = self.snapshot is not None and bool(self.snapshot.facts.get("warm"))
         self._committed = self._usable(committed)
         known = committed or saved  # an outbox that was set aside knows nothing
         told = known is not None and "last_message" in known.facts
@@ -100,9 +102,11 @@ class Continuation:
         return True
 
     def _restore_limits(self, saved: Saved, limits: AlertLimits) -> None:
-        """The limits as they were with the policy's state."""
+        """The limits as they were with the policy's state; what was on trial had none."""
+        if "limits" not in saved.facts:
+            return
         try:
-            limits.restore(saved.facts.get("limits", {}))
+            limits.restore(saved.facts["limits"])
         except DataError as e:
             log.info("%s: %s", self._stream.facts.stream, e)
 

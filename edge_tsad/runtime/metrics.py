@@ -129,7 +129,7 @@ def of_stream(made: dict[str, Metric], worker: StreamWorker) -> None:
         "rejected_samples_total": resampler.rejected,
         "scores_total": worker.points,
         "windows_total": latency.count,
-        "warmup_points": worker.pipeline.scorer.warmup_remaining,
+        "warmup_points": worker.warmup_remaining,
         "threshold": worker.facts.threshold.value,
     }
     if worker.keeper is not None:

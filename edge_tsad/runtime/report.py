@@ -15,7 +15,7 @@ __all__ = ["describe", "score", "stats"]
 
 def describe(worker: StreamWorker) -> dict[str, Any]:
     """The message for ``state/<stream>``."""
-    left = worker.pipeline.scorer.warmup_remaining
+    left = worker.warmup_remaining
     timing = worker.facts.timing
     silence = worker.standing.silence
     return {

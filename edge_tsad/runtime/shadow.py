@@ -92,6 +92,7 @@ class Shadow:
             "alert_id": "",
             "judged": self._judged,
             "latest_ns": self.pipeline.resampler.latest_ns,
+            "warm": not self.pipeline.scorer.warmup_remaining,
             "last_message": {},
         }
         return Saved(facts, {**self.pipeline.snapshot(), **policy, **self.worker.learned()})

@@ -216,7 +216,8 @@ class StreamWorker:
         if not self._begun or self.announcer.uncommitted:
             return 0
         latest_ns = self.pipeline.resampler.latest_ns
-        facts = {**self._identity(), **self.announcer.facts(), "latest_ns": latest_ns}
+        warm = not self.pipeline.scorer.warmup_remaining
+        facts = {**self._identity(), **self.announcer.facts(), "latest_ns": latest_ns, "warm": warm}
         return save(self._path, Saved(facts, {**self.pipeline.snapshot(), **self.learned()}))
 
     def learned(self) -> dict[str, npt.NDArray[Any]]:
@@ -235,13 +236,20 @@ class StreamWorker:
     @property
     def process(self) -> str:
         """WARMING_UP, OK, PENDING, FIRING or ACKED."""
-        if not self._begun:
-            return "FIRING" if self.alert_id else "WARMING_UP"
+        if self.alert_id and not self._begun:
+            return "FIRING"
         state = self.pipeline.policy.state.value
         busy = {"pending": "PENDING", "firing": "FIRING", "acknowledged": "ACKED"}
         if state in busy:
             return busy[state]
-        return "WARMING_UP" if self.pipeline.scorer.warmup_remaining else "OK"
+        return "WARMING_UP" if self.warmup_remaining else "OK"
+
+    @property
+    def warmup_remaining(self) -> int:
+        """Points until there are scores; before the first sample, if that confirms what is saved."""
+        if self._continuation.warm and not self._begun:
+            return 0
+        return self.pipeline.scorer.warmup_remaining
 
     def all_health(self) -> set[str]:
         """Words for all that is wrong with the stream's data or its keeping."""

@@ -108,7 +108,7 @@ def test_a_life_under_systemd(gateway: Machine) -> None:
     gateway.file(HOME / "hang").unlink()
     gateway.wait("ActiveState", "active")
     assert gateway.show("MainPID") not in (first, "0")
-    assert "pump: goes on from its saved state" in gateway.log
+    wait_for(lambda: "pump: goes on from its saved state" in gateway.log)  # at its first sample
     wait_for(lambda: "pump FIRING" in gateway.show("StatusText"), 60)
     assert opened(gateway) == [alert]
 
