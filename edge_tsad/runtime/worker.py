@@ -246,7 +246,7 @@ class StreamWorker:
 
     @property
     def warmup_remaining(self) -> int:
-        """Points until there are scores; before the first sample, if that confirms what is saved."""
+        """Points until there are scores, as the saved state has it before the first sample."""
         if self._continuation.warm and not self._begun:
             return 0
         return self.pipeline.scorer.warmup_remaining
