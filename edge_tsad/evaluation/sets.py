@@ -157,12 +157,15 @@ class _Whole:
     def __init__(self, arrays: dict[str, npt.NDArray[Any]], entries: list[dict[str, Any]]) -> None:
         self.arrays, self.entries = arrays, entries
 
-    def normal(self) -> FloatArray | None:
-        """The only series without anomalies, if there is exactly one, as f32[n, C]."""
-        names = [entry["name"] for entry in self.entries if entry.get("regions") == []]
-        if len(names) != 1 or names[0] not in self.arrays:
+    def normal(self) -> tuple[FloatArray, int] | None:
+        """The only series without anomalies, if there is exactly one, as f32[n, C].
+
+        With it, how many of its first points are history.
+        """
+        found = [entry for entry in self.entries if entry.get("regions") == []]
+        if len(found) != 1 or found[0]["name"] not in self.arrays:
             return None
-        return _columns(self.arrays[names[0]])
+        return _columns(self.arrays[found[0]["name"]]), int(found[0].get("train_end") or 0)
 
 
 def _usable(name: str, whole: _Whole, left_out: dict[str, str]) -> Iterator[LabelledSeries]:
@@ -219,15 +222,19 @@ def _labels(entry: dict[str, Any], length: int) -> npt.NDArray[np.uint8]:
     return labels
 
 
-def _divided(series: LabelledSeries, normal: FloatArray | None = None) -> LabelledSeries:
+def _divided(
+    series: LabelledSeries, normal: tuple[FloatArray, int] | None = None
+) -> LabelledSeries:
     """The series with a history and a test part."""
     if series.train_end == 0:
         if series.labels.all():
-            series = _after_normal(series, normal)
+            series = _after_normal(series, normal[0] if normal else None)
         else:
             series = replace(series, train_end=len(series) // FIRST_SHARE, contiguous=True)
             if series.labels[: series.train_end].any():
                 raise DataError(f"has no history: an anomaly lies in its first 1/{FIRST_SHARE}")
+    elif normal is not None and not series.contiguous and series.labels.any():
+        series = _beside_normal(series, *normal)
     if series.train_end >= len(series):
         raise DataError("has no test part: all of it is history")
     if series.labels[series.train_end :].all():
@@ -246,6 +253,26 @@ def _after_normal(series: LabelledSeries, normal: FloatArray | None) -> Labelled
         labels=np.concatenate([np.zeros(len(normal), np.uint8), series.labels]),
         train_end=len(normal) // 2,
         contiguous=True,
+    )
+
+
+def _beside_normal(series: LabelledSeries, normal: FloatArray, begin: int) -> LabelledSeries:
+    """The test after that of the set's normal recording, ``normal`` from ``begin`` on.
+
+    Recordings of plants begin where the fault does or soon after: all that follows the warm-up may
+    be anomalous, and then nothing says what a normal point would have scored.
+    """
+    if begin >= len(normal) or normal.shape[1] != series.values.shape[1]:
+        return series
+    end, tested = series.train_end, normal[begin:]
+
+    quiet = np.zeros(len(tested), np.uint8)
+    index = [np.arange(end + len(tested)), _FAR + np.arange(len(series) - end)]
+    return replace(
+        series,
+        index=np.concatenate(index),
+        values=np.concatenate([series.values[:end], tested, series.values[end:]]),
+        labels=np.concatenate([series.labels[:end], quiet, series.labels[end:]]),
     )
 
 

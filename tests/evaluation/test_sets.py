@@ -70,6 +70,22 @@ def test_without_a_history_the_first_fifth_is_taken(tmp_path):
     assert loaded.series[0].train_end == 240
 
 
+def test_a_recording_of_its_own_is_tested_after_the_sets_normal_one(tmp_path):
+    path = write_set(tmp_path, "toys", [planted("bad"), planted("normal", seed=1)])
+    entries = json.loads(path.with_suffix(".json").read_text())
+    entries[0] |= {"regions": [[600, 1200]], "contiguous": False}
+    entries[1] |= {"regions": [], "contiguous": False}
+    path.with_suffix(".json").write_text(json.dumps(entries))
+    bad, normal = load_set(path).series
+    assert normal.values.shape == (1200, 1)
+    own, quiet = planted("bad").values, planted("normal", seed=1).values[500:]
+    assert np.array_equal(bad.values, np.concatenate([own[:500], quiet, own[500:]]))
+    assert bad.train_end == 500 and not bad.contiguous
+    assert np.flatnonzero(bad.labels).tolist() == list(range(1300, 1900))
+    gap = np.diff(bad.index)
+    assert np.flatnonzero(gap > 1).tolist() == [1199]
+
+
 def test_wholly_anomalous_recordings_follow_the_sets_normal_one(tmp_path):
     path = write_set(tmp_path, "toys", [planted("bad"), planted("normal")])
     entries = json.loads(path.with_suffix(".json").read_text())
