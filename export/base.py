@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import importlib
+import io
 import logging
 import os
 import sys
@@ -124,6 +125,24 @@ def converting(what: str) -> Iterator[None]:
             logger.debug("%s: the converter wrote: %s", what, noise.read())
 
 
+class _Muted(io.TextIOBase):
+    """Writes to ``noise``, and to standard error once that is closed.
+
+    Libraries that are imported meanwhile make log handlers, which keep the stream they find.
+    """
+
+    def __init__(self, noise: IO[str]) -> None:
+        self._noise = noise
+
+    def write(self, text: str) -> int:
+        """See `io.TextIOBase`."""
+        return (sys.stderr if self._noise.closed else self._noise).write(text)
+
+    def flush(self) -> None:
+        """See `io.TextIOBase`."""
+        (sys.stderr if self._noise.closed else self._noise).flush()
+
+
 @contextlib.contextmanager
 def _redirected(noise: IO[str]) -> Iterator[None]:
     """Standard output and error into ``noise``; error also of compiled code, by its descriptor."""
@@ -131,7 +150,8 @@ def _redirected(noise: IO[str]) -> Iterator[None]:
     kept = os.dup(STDERR)
     try:
         os.dup2(noise.fileno(), STDERR)
-        with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
+        muted = _Muted(noise)
+        with contextlib.redirect_stdout(muted), contextlib.redirect_stderr(muted):
             yield
     finally:
         noise.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import logging
 import platform
 import sys
 from pathlib import Path
@@ -169,6 +170,12 @@ class TestConverting:
             pass
         print("back", file=sys.stderr)  # noqa: T201
         assert capfd.readouterr().err == "back\n"
+
+    def test_a_log_handler_that_a_library_made_meanwhile_still_writes(self, capfd):
+        with converting("onnx"):
+            handler = logging.StreamHandler()
+        handler.emit(logging.makeLogRecord({"msg": "later"}))
+        assert capfd.readouterr().err == "later\n"
 
 
 def test_a_missing_module_is_named_with_its_extra():
