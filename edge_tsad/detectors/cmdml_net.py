@@ -44,7 +44,7 @@ MOST_LAGS = 128
 
 WEIGHT_FLOOR = 1e-6
 
-SOFTNESS = 0.03
+SOFTNESS = 0.02
 """Squared distance by which a centre must be nearer than another to count e times as much: centres
 that are equally near are both counted, so that a score does not jump where rounding decides."""
 
