@@ -32,6 +32,7 @@ from edge_tsad.evaluation.ledger import current_commit
 from edge_tsad.evaluation.peers import PEERS
 from edge_tsad.evaluation.report import machine, write_csv
 from edge_tsad.evaluation.sets import LabelledSet, load_set
+from edge_tsad.evaluation.shipped import DetectorStream
 from edge_tsad.evaluation.store import Record, Store, code_digest
 from edge_tsad.evaluation.summary import Total, totals
 from edge_tsad.registry import DETECTORS
@@ -40,7 +41,7 @@ from edge_tsad.training.calibrate import score_history
 from edge_tsad.training.series import Series
 from edge_tsad.training.threads import one_thread
 from edge_tsad.training.torch_backend import TorchBackend
-from edge_tsad.types import Cells, FloatArray, IndexArray
+from edge_tsad.types import FloatArray, IndexArray
 
 SERIES = {"SKAB": 8, "TEP": 6, "ASD": 3, "SMD": 2, "UCR": 8}
 OUT = Path("build/cmdml")
@@ -82,20 +83,9 @@ def fitted(detector: str, steps: int | None, history: Series, seed: int) -> Dete
         return _fit(detector, steps, key, seed)
 
 
-class Rows:
-    """Rows of a series through the gateway's scorer; a row without a value is no point."""
-
-    def __init__(self, net: Detector) -> None:
-        self._scorer = StreamScorer(net.timing, net.channels, TorchBackend(net))
-
-    def extend(self, index: IndexArray, values: FloatArray) -> tuple[IndexArray, FloatArray]:
-        """The points whose scores became final."""
-        observed = np.isfinite(values)
-        seen = observed.any(axis=1)
-        known = np.where(observed, values, np.float32(0))
-        cells = Cells(index[seen], known[seen], observed[seen].astype(np.float32))
-        scores = self._scorer.extend(cells)
-        return scores.index, scores.score
+def stream(net: Detector) -> DetectorStream:
+    """A pass of ``net`` in torch through the gateway's scorer."""
+    return DetectorStream(StreamScorer(net.timing, net.channels, TorchBackend(net)))
 
 
 class Part(Candidate):
@@ -127,7 +117,7 @@ class Part(Candidate):
         """See `Candidate.fit`."""
         net = self.detector(history, seed)
         return Fitted(
-            lambda: Rows(net),
+            lambda: stream(net),
             window=net.timing.window,
             delay=net.timing.delay,
             parameters=net.parameter_count(),
@@ -152,7 +142,7 @@ class Both(Candidate):
         units = [_unit(net, history) for net in nets]
         combine: Combine = np.maximum if self._how == "max" else _mean
         return Fitted(
-            lambda: _Fused([Rows(net) for net in nets], units, combine),
+            lambda: _Fused([stream(net) for net in nets], units, combine),
             window=nets[0].timing.window,
             delay=nets[0].timing.delay,
             parameters=sum(net.parameter_count() for net in nets),
@@ -171,7 +161,7 @@ def _mean(a: FloatArray, b: FloatArray) -> FloatArray:
 
 class _Fused:
     def __init__(
-        self, streams: list[Rows], units: list[tuple[float, float]], combine: Combine
+        self, streams: list[DetectorStream], units: list[tuple[float, float]], combine: Combine
     ) -> None:
         self._streams, self._units, self._combine = streams, units, combine
 

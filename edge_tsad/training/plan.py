@@ -36,8 +36,8 @@ HOPS = 8
 """Window ends within the delay: a point's score is the mean over about as many windows."""
 
 SMOOTHING_SHARE = 1 / 8
-"""S as a share of the window: half a period. On the 24 series for choosing a quarter found the same
-peaks but ranked worse, three quarters lost a peak."""
+"""S as a share of the window: half a period. On the series for choosing a quarter found as many
+peaks but ranked worse (benchmarks/ucr-tune.md against ablation.md)."""
 
 
 def plan_timing(

@@ -39,8 +39,10 @@ def held_out(points: int = 640) -> Segment:
     """Normal operation in one piece, which the detector has not seen."""
     timing = dataclasses.replace(detector().timing, window=points)
     values = sines(1, timing, detector().channels, seed=2000)[0]
-    values.flags.writeable = False  # it is shared by all tests of a process
-    return Segment(values, np.ones_like(values))
+    observed = np.ones_like(values)
+    for array in (values, observed):
+        array.flags.writeable = False  # it is shared by all tests of a process
+    return Segment(values, observed)
 
 
 @functools.cache
