@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from oracles.toy_model import toy_model
 
 from edge_tsad.training import model as model_file
 from edge_tsad.training.held_out import reserve
-from edge_tsad.training.series import Series
+from edge_tsad.training.series import Segment, Series
 from edge_tsad.types import Channel
 
 WINDOW = 50
@@ -86,7 +87,9 @@ def test_an_end_in_shreds_is_no_trial() -> None:
 
 def test_a_model_file_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = toy_model()
-    model.held_out.observed[3, 1] = 0
+    observed = model.held_out.observed.copy()
+    observed[3, 1] = 0
+    model = replace(model, held_out=Segment(model.held_out.values, observed))
     model.save(tmp_path / "toy.safetensors")
     kind = type(model.detector)
 
