@@ -17,6 +17,7 @@ from edge_tsad.evaluation.sets import load_set
 from edge_tsad.evaluation.shipped import choose_candidates
 from edge_tsad.evaluation.store import Record
 from edge_tsad.evaluation.summary import totals
+from edge_tsad.training.effort import FAST, THOROUGH
 
 __all__ = ["command"]
 
@@ -73,6 +74,8 @@ def numbers(context: click.Context, option: click.Parameter, values: Sequence[st
 @click.option(
     "--encoder", "encoders", multiple=True, callback=words, help="Each for each detector."
 )
+@click.option("--fast", is_flag=True, help="Besides, each detector fitted as by train --fast.")
+@click.option("--thorough", is_flag=True, help="Besides, each detector fitted as by --thorough.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="Of the detectors.")
 @click.option(
     "--jobs", type=click.IntRange(0), default=1, show_default=True, help="At a time; 0 = all cores."
@@ -106,6 +109,8 @@ def command(
     detectors: list[str],
     peers: bool,
     encoders: list[str],
+    fast: bool,
+    thorough: bool,
     options: tuple[str, ...],
     jobs: int,
     engine: str,
@@ -135,6 +140,7 @@ def command(
     candidates = choose_candidates(
         detectors,
         encoders=encoders,
+        efforts=[FAST] * fast + [THOROUGH] * thorough,
         peers=peers,
         options=options,
         # A worker of Dask may have no processes of its own.

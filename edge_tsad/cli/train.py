@@ -14,6 +14,7 @@ from edge_tsad.cli.listed import lines_of
 from edge_tsad.cli.tables import duration, number, pairs
 from edge_tsad.cli.workstation import data_options, duration_ns, needs, progress_bar, units_of
 from edge_tsad.errors import ConfigError, DataError
+from edge_tsad.training.effort import FAST, THOROUGH
 
 if TYPE_CHECKING:
     from edge_tsad.training.model import TrainedModel
@@ -34,12 +35,15 @@ Examples:
   edge-tsad train pump.csv --columns pressure,flow --unit pressure=bar --out pump.safetensors
   edge-tsad train pump.csv --exclude 2026-03-01T08:00..2026-03-01T09:30 --exclude @repairs.txt
   edge-tsad train archive.npz --key machine-1 --max-delay 10m --seed 7
+  edge-tsad train pump.csv --thorough
 """,
 )
 @click.argument("data", type=click.Path(path_type=Path))
 @data_options
 @click.option("--key", help="Array of an NPZ file of several series.")
 @click.option("--detector", default="coad", show_default=True, help="Which detector to train.")
+@click.option("--fast", is_flag=True, help=f"A first look: {FAST:g} times the work.")
+@click.option("--thorough", is_flag=True, help=f"{THOROUGH:g} times the work.")
 @click.option("--max-delay", help='Longest delay of a score, such as "10m" or "50pt".')
 @click.option(
     "--exclude",
@@ -55,6 +59,8 @@ def command(
     *,
     data: Path,
     detector: str,
+    fast: bool,
+    thorough: bool,
     max_delay: str | None,
     exclude: tuple[str, ...],
     settings: tuple[str, ...],
@@ -66,6 +72,10 @@ def command(
     with needs("train"):
         import edge_tsad.training.fit  # noqa: F401 - fails here if a package is missing
     options = _options(settings)
+    if fast or thorough:
+        if "effort" in options or (fast and thorough):
+            raise ConfigError("--fast, --thorough, --set effort=…: give one of them")
+        options["effort"] = FAST if fast else THOROUGH
     spans = [line for value in exclude for line in lines_of(value, "--exclude")]
     history = read_history(data, **reading)
     if max_delay is not None:

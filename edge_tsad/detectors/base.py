@@ -57,8 +57,8 @@ class Detector(nn.Module, ABC):
         """A detector fitted to ``history``, in ``eval`` mode; equal seeds give equal weights.
 
         Equal bit for bit on one machine with one number of torch threads. The global random state
-        of torch is left as it was. Every detector takes the option ``effort`` in (0, 1], the share
-        of the usual work to spend: nets that only help to calibrate get less.
+        of torch is left as it was. Every detector takes the option ``effort``, the share of the
+        usual work to spend: see ``training.effort``; nets that only help to calibrate get less.
 
         Raises:
             DataError: the history has no stretch of ``timing.window`` points.

@@ -23,6 +23,7 @@ from edge_tsad.detectors.modalities import SAMPLES
 from edge_tsad.detectors.triplets import centre_pull, centre_push, hardest_negatives, triplet_loss
 from edge_tsad.errors import ConfigError
 from edge_tsad.training.distortion import distort
+from edge_tsad.training.effort import check_effort
 from edge_tsad.training.series import Segment
 from edge_tsad.training.windows import WindowSampler, drop_out
 from edge_tsad.types import FloatArray, Timing
@@ -61,7 +62,7 @@ last stretch are left to fit on."""
 class FitOptions:
     """What a caller may choose; 0 ``steps`` leave the net untrained (for comparison).
 
-    ``effort`` is the share of ``steps`` that is taken, for nets that only help to calibrate.
+    ``effort`` times ``steps`` are taken.
     """
 
     classes: int = 24
@@ -75,8 +76,7 @@ class FitOptions:
             raise ConfigError(f"cmdml.steps: {self.steps} is negative")
         if self.classes < 1:
             raise ConfigError(f"cmdml.classes: {self.classes} is less than 1")
-        if not 0 < self.effort <= 1:
-            raise ConfigError(f"cmdml.effort: {self.effort} is not in (0, 1]")
+        check_effort(self.effort, "cmdml")
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> FitOptions:

@@ -20,6 +20,7 @@ from edge_tsad.detectors.encoders import default_width
 from edge_tsad.detectors.missing import as_seen, bridge
 from edge_tsad.errors import ConfigError, DataError
 from edge_tsad.training.distortion import distort
+from edge_tsad.training.effort import check_effort
 from edge_tsad.training.series import Segment, Series
 from edge_tsad.training.windows import WindowSampler, drop_out
 from edge_tsad.types import Timing
@@ -45,7 +46,7 @@ class FitOptions:
     """What a caller may choose; ``batch`` counts clean windows, None = by ``BATCH_POINTS``.
 
     ``width`` None = the encoder's usual one.
-    ``effort`` is the share of ``steps`` that is taken, for nets that only help to calibrate.
+    ``effort`` times ``steps`` are taken.
     """
 
     encoder: str = "conv"
@@ -58,8 +59,7 @@ class FitOptions:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"coad.steps: {self.steps} is less than 1")
-        if not 0 < self.effort <= 1:
-            raise ConfigError(f"coad.effort: {self.effort} is not in (0, 1]")
+        check_effort(self.effort, "coad")
         if self.batch is not None and self.batch < 2:
             raise ConfigError(f"coad.batch: {self.batch} is less than 2")
 

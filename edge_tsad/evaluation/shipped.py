@@ -128,6 +128,7 @@ def choose_candidates(
     names: Sequence[str],
     *,
     encoders: Sequence[str] = (),
+    efforts: Sequence[float] = (),
     peers: bool = False,
     options: Sequence[str] = (),
     processes: int = 1,
@@ -137,6 +138,7 @@ def choose_candidates(
     Args:
         names: detectors of the registry, and peers.
         encoders: each detector is measured with each of these; empty = its default.
+        efforts: each is measured with each of these besides its default.
         peers: add all peers that are not named.
         options: ``KEY=VALUE`` for the detectors, the value as JSON or else as text.
         processes: that each detector may use while it is trained.
@@ -151,6 +153,7 @@ def choose_candidates(
             chosen.append(PEERS[name])
             continue
         variants = [shared | {"encoder": encoder} for encoder in encoders] or [shared]
+        variants += [one | {"effort": effort} for effort in efforts for one in variants]
         chosen += [ShippedDetector(name, variant, processes=processes) for variant in variants]
     if not chosen:
         raise ConfigError("detector: none is named; give at least one")

@@ -94,7 +94,8 @@ def train(
         detector: a name of the registry.
         seed: equal seeds give equal models on one machine.
         progress: told after each step of all fits that this process makes, counted together.
-        options: ``window`` and ``max_delay`` in points, and the detector's own.
+        options: ``window`` and ``max_delay`` in points, and the detector's own; ``effort`` is that
+            of the shipped net, and what is spent on calibration follows it.
         exclude: stretches ``FROM..TO`` to leave out as well; see `rows_of`.
         processes: how many more may fit for the calibration meanwhile; 1 = this one, afterwards.
 
@@ -107,11 +108,12 @@ def train(
     kind: type[Detector] = DETECTORS[detector]
     chosen = dict(options or {})
     plan = {name: chosen.pop(name) for name in PLAN_OPTIONS if name in chosen}
+    effort = chosen.get("effort", 1.0)
+    if isinstance(effort, bool) or not isinstance(effort, (int, float)):
+        raise ConfigError(f"effort: {effort!r} is no number")
     for name, value in plan.items():
         if isinstance(value, bool) or not isinstance(value, int):
             raise ConfigError(f"{name}: {value!r} is no whole number of points")
-    if "effort" in chosen:
-        raise ConfigError("effort: is for cross-fitting; choose steps instead")
     normal = excluding(history, exclude).without_anomalies()
     timing = kind.plan(normal, **plan)
     shortfall = lacking(len(history), BLOCKS, timing.window)
@@ -119,9 +121,8 @@ def train(
     meter = _Meter(progress, 1 + BLOCKS * BLOCK_EFFORT * here)
     # A function of this process cannot be called from another.
     tell = meter.of_fit(first=False) if here else None
-    fit_part = functools.partial(
-        kind.fit, timing=timing, seed=seed, progress=tell, effort=BLOCK_EFFORT, **chosen
-    )
+    block = chosen | {"effort": effort * BLOCK_EFFORT}
+    fit_part = functools.partial(kind.fit, timing=timing, seed=seed, progress=tell, **block)
     calibrate = CrossFit(normal, timing, fit_part, BLOCKS).start(processes)
     reserved = reserve(normal, timing.window)
     fitted = kind.fit(

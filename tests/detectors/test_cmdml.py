@@ -152,7 +152,7 @@ def test_an_untrained_net_is_a_detector_too() -> None:
 
 @pytest.mark.parametrize(
     ("options", "key"),
-    [({"steps": -1}, "steps"), ({"classes": 0}, "classes"), ({"effort": 2.0}, "effort"),
+    [({"steps": -1}, "steps"), ({"classes": 0}, "classes"), ({"effort": 20.0}, "effort"),
      ({"dimension": 2}, "dimension"), ({"hidden": 0}, "hidden")],
 )  # fmt: skip
 def test_options_out_of_range_are_refused(options: dict, key: str) -> None:

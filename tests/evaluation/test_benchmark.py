@@ -263,6 +263,12 @@ def test_candidates_are_chosen_by_name():
         "coad[steps=3,x=y,encoder=conv]",
         "coad[steps=3,x=y,encoder=gru]",
     ]
+    paced = choose_candidates(["coad", "cmdml"], efforts=[0.25, 3.0])
+    assert [c.name for c in paced if c.name.startswith("coad")] == [
+        "coad",
+        "coad[effort=0.25]",
+        "coad[effort=3.0]",
+    ]
     with pytest.raises(ConfigError, match="'nobody' is unknown"):
         choose_candidates(["nobody"])
     with pytest.raises(ConfigError, match="is not KEY=VALUE"):

@@ -128,14 +128,32 @@ def test_labelled_anomalies_are_left_out_and_said() -> None:
     assert float(trained.detector.state_dict()["scale"]) < 4
 
 
+def test_effort_is_spent_on_the_shipped_net_and_on_calibration() -> None:
+    told: dict[float, list[tuple[int, int]]] = {}
+    for effort in (0.5, 1.5):
+        steps = told[effort] = []
+        options = OPTIONS | {"effort": effort}
+        model = train(
+            history(sines(800)),
+            seed=0,
+            options=options,
+            progress=lambda step, of, _, steps=steps: steps.append((step, of)),
+        )
+        assert model.facts["options"]["effort"] == effort
+    # The net itself and two halves of it for the calibration.
+    assert told[0.5][-1] == (STEPS, STEPS)
+    assert told[1.5][-1] == (3 * STEPS, 3 * STEPS)
+
+
 def test_unfit_histories_and_options_are_refused_in_words() -> None:
     series = history(sines(800))
     with pytest.raises(ConfigError, match="'nonsense' is unknown"):
         train(series, "nonsense", seed=0)
     with pytest.raises(ConfigError, match="nonsense"):
         train(series, seed=0, options={"nonsense": 1})
-    with pytest.raises(ConfigError, match="effort"):
-        train(series, seed=0, options={"effort": 0.5})
+    for effort in (0.0, 11, "much"):
+        with pytest.raises(ConfigError, match="effort"):
+            train(series, seed=0, options={"effort": effort})
     with pytest.raises(DataError, match="too few"):
         train(history(sines(50)), seed=0)
     with pytest.raises(DataError, match="constant"):
