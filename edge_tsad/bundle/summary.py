@@ -98,7 +98,7 @@ def model_file(file: ModelFile, timing: Timing, budgets: tuple[str, ...]) -> dic
 
 
 def budget(text: str, file: ModelFile, timing: Timing) -> dict[str, Json]:
-    """The threshold for an alarm budget; ``expected`` and ``interval`` are openings in its span.
+    """The threshold for an alarm budget; all but it and ``needed`` are openings in its span.
 
     ``expected`` is None where the threshold is only a margin and nobody knows.
     """
@@ -113,6 +113,7 @@ def budget(text: str, file: ModelFile, timing: Timing) -> dict[str, Json]:
         "state": threshold.state,
         "expected": threshold.rate * wanted.points if known else None,
         "interval": None if interval is None else [rate * wanted.points for rate in interval],
+        "counts": threshold.counts(wanted.points),
         "needed": span(needed, timing) if needed else None,
     }
 

@@ -177,7 +177,8 @@ def budgets(rows: list[dict[str, Json]]) -> list[str]:
             body.append(budget_cells(row["path"], entry))
             if entry["needed"]:
                 needs[need(row, entry)] = None
-    return table(["file", "budget", "threshold", "state", "expected openings"], body) + list(needs)
+    header = ["file", "budget", "threshold", "state", "expected openings", "will be seen (90 %)"]
+    return table(header, body) + list(needs)
 
 
 def budget_cells(path: str, entry: dict[str, Json]) -> list[str]:
@@ -186,7 +187,8 @@ def budget_cells(path: str, entry: dict[str, Json]) -> list[str]:
     if entry["interval"]:
         low, high = entry["interval"]
         expected += f" ({low:.3g} to {high:.3g})"
-    return [path, entry["budget"], f"{entry['threshold']:.5g}", entry["state"], expected]
+    seen = "unknown" if entry["counts"] is None else "{} to {}".format(*entry["counts"])
+    return [path, entry["budget"], f"{entry['threshold']:.5g}", entry["state"], expected, seen]
 
 
 def need(row: dict[str, Json], entry: dict[str, Json]) -> str:

@@ -29,7 +29,8 @@ class Alarm:
     """The threshold a candidate ships with, and the openings per point that it promises.
 
     ``interval`` is that of ``rate``, None where ``state`` promises nothing; ``rate`` is then only
-    the most that is not ruled out.
+    the most that is not ruled out. ``counts`` gives the openings that some points of fresh data
+    shall have; see `Threshold.counts`.
     """
 
     threshold: float
@@ -38,6 +39,7 @@ class Alarm:
     state: str
     rate: float
     interval: tuple[float, float] | None
+    counts: Callable[[float], tuple[int, int] | None]
 
 
 @dataclass(frozen=True, slots=True)

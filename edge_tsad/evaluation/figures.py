@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from edge_tsad.evaluation.candidates import Alarm, Candidate, Fitted
 from edge_tsad.evaluation.metrics import (
@@ -248,17 +247,19 @@ def _alarms(trial: Trial, scored: Scored, alarm: Alarm) -> Record:
 def _promise(alarm: Alarm, false: int, points: int) -> Record:
     """The promised rate, and whether what was counted agrees with it.
 
-    ``inside``: the achieved rate lies in the interval of the rate. ``inside_count``: the count is
-    one that a rate in the interval gives with 95 %, chance included.
+    ``inside``: the achieved rate lies in the interval of the rate. ``inside_count``: the count lies
+    in that of the count, which allows for chance as well.
     """
-    if alarm.interval is None or not points:
+    counts = alarm.counts(points)
+    if alarm.interval is None or counts is None or not points:
         return {"promised_per_10k": None}
-    low, high = alarm.interval
-    least, most = stats.poisson.ppf(0.025, low * points), stats.poisson.ppf(0.975, high * points)
+    (low, high), (least, most) = alarm.interval, counts
     return {
         "promised_per_10k": alarm.rate * PER_POINTS,
         "promised_low": low * PER_POINTS,
         "promised_high": high * PER_POINTS,
+        "promised_least": least,
+        "promised_most": most,
         "inside": int(low <= false / points <= high),
         "inside_count": int(least <= false <= most),
     }

@@ -149,7 +149,7 @@ def _differences(records: Sequence[Record], every: Sequence[Total]) -> list[str]
 def _alarms(every: Sequence[Total]) -> list[str]:
     header = ["", "calibration", "runs", "regions found", "openings that hit", "near", "false"]
     header += ["normal points", "false per 10,000", "where promised", "promised"]
-    header += ["inside interval", "count explained", "detection delay (points, median)"]
+    header += ["inside interval", "count inside its own", "detection delay (points, median)"]
     rows = []
     for total in every:
         if total.alarms is None:
@@ -159,8 +159,9 @@ def _alarms(every: Sequence[Total]) -> list[str]:
     words = (
         "Openings at the shipped threshold: a hit is within 100 points of an anomaly, a false one "
         "more than a window away. *Inside interval*: runs (series and seeds) whose achieved rate "
-        "lies in the promised interval, of those that promise one; *count explained*: with the "
-        "chance of counting few events allowed for (95 % of a Poisson count at a rate in it)."
+        "lies in the promised 90 % interval of the rate, of those that promise one; *count inside "
+        "its own*: whose count lies in the promised 90 % interval of the count, in which there is "
+        "the chance of counting few events as well."
     )
     return ["## Alarms", "", words, "", *_table(header, rows)] if rows else []
 

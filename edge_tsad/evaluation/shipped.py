@@ -97,6 +97,7 @@ class ShippedDetector(Candidate):
                 state=threshold.state,
                 rate=threshold.rate,
                 interval=threshold.interval,
+                counts=threshold.counts,
             ),
             facts={
                 "train_s": round(trained - start, 3),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from edge_tsad.errors import ConfigError
 from edge_tsad.runtime.tail import ENOUGH_PEAKS, Tail
@@ -162,6 +163,19 @@ class Threshold:
             tail=tail,
         )
 
+    def counts(self, points: float) -> tuple[int, int] | None:
+        """The fewest and the most openings that ``points`` of fresh data have with 90 %.
+
+        What calibration leaves open about the rate and the chance of counting are both in it: a
+        rate of one a week still gives weeks with none and with three. None where nothing can be
+        promised.
+        """
+        if self.interval is None:
+            return None
+        rates = self.tail.rates(self.value) if self.tail.fitted else np.array([self.rate])
+        least, most = _poisson_quantiles(np.maximum(rates * points, 1e-12), INTERVAL)
+        return (least, most) if self.tail.fitted else (0, most)
+
     @classmethod
     def _fallback(cls, tail: Tail, margin: float) -> Threshold:
         highest, spread = tail.highest, tail.highest - tail.median
@@ -194,3 +208,16 @@ class Threshold:
             seen = sum(peak >= score for peak in tail.peaks)
             return max(NONE_SEEN, seen) / tail.points
         return float(np.median(tail.rates(max(score, tail.level))))
+
+
+def _poisson_quantiles(means: npt.NDArray[np.float64], shares: tuple[float, ...]) -> list[int]:
+    """Quantiles of a count whose distribution is the mean of those of ``means`` f64[n] > 0."""
+    log_each, count, found = -means, 0, []
+    below = float(np.exp(log_each).mean())
+    for share in shares:
+        while below < share:
+            count += 1
+            log_each = log_each + np.log(means / count)
+            below += float(np.exp(log_each).mean())
+        found.append(count)
+    return found

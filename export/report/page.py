@@ -153,9 +153,11 @@ def budgets(facts: Facts) -> str:
             expected = "unknown" if entry["expected"] is None else f"{entry['expected']:.3g}"
             if entry["interval"]:
                 expected += " ({:.3g} to {:.3g})".format(*entry["interval"])
+            seen = "unknown" if entry["counts"] is None else "{} to {}".format(*entry["counts"])
             threshold = f"{entry['threshold']:.5g}"
-            rows.append([file["path"], entry["budget"], threshold, entry["state"], expected])
-    return table(["file", "budget", "threshold", "state", "expected openings"], rows)
+            rows.append([file["path"], entry["budget"], threshold, entry["state"], expected, seen])
+    header = ["file", "budget", "threshold", "state", "expected openings", "will be seen (90 %)"]
+    return table(header, rows)
 
 
 def examples(facts: Facts) -> list[str]:

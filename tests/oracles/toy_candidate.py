@@ -65,7 +65,9 @@ class Distance(Candidate):
     def fit(self, history, seed):
         self.seen.append(history)
         mean = float(np.nanmean(history.values)) + 1e-6 * seed
-        alarm = Alarm(1.5, 0.6, PolicySettings(), "CALIBRATED", 1e-4, (1e-5, 1e-3))
+        alarm = Alarm(
+            1.5, 0.6, PolicySettings(), "CALIBRATED", 1e-4, (1e-5, 1e-3), lambda points: (0, 5)
+        )
         return Fitted(lambda: _Distances(mean), 16, DELAY, parameters=1, alarm=alarm)
 
 

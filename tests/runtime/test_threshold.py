@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from edge_tsad.decode import canonical_json
 from edge_tsad.errors import BundleError, ConfigError
@@ -217,3 +218,34 @@ def test_threshold_and_rate_are_inverse_for_every_draw(
     assert math.isfinite(threshold.value)
     assert threshold.interval is not None
     assert threshold.interval[0] <= threshold.rate <= threshold.interval[1]
+
+
+@given(st.floats(0.01, 3000.0))
+def test_counts_of_a_known_rate_are_those_of_a_poisson_process(expected: float) -> None:
+    tail = exponential(draws=((0.01, 0.0, 1.0),) * 2)
+    threshold = Threshold.from_tail(tail, Budget(1, POINTS))
+    points = expected / threshold.rate
+    least, most = stats.poisson.ppf((0.05, 0.95), expected)
+    # The last digit of a share may fall on either side of a whole count.
+    near = [stats.poisson.ppf((0.05 + e, 0.95 + e), expected) for e in (-1e-9, 1e-9)]
+    counts = threshold.counts(points)
+    assert counts is not None
+    assert min(near[0][0], least) <= counts[0] <= max(near[1][0], least)
+    assert min(near[0][1], most) <= counts[1] <= max(near[1][1], most)
+
+
+def test_counts_hold_what_calibration_leaves_open() -> None:
+    draws = tuple((rate, 0.0, 1.0) for rate in np.linspace(0.002, 0.03, 100))
+    threshold = Threshold.from_tail(exponential(draws=draws), Budget(1, POINTS))
+    rng, points = np.random.default_rng(0), 50_000
+    seen = rng.poisson(rng.choice(threshold.tail.rates(threshold.value), 20_000) * points)
+    least, most = threshold.counts(points) or (0, 0)
+    assert 0.89 < np.mean((seen >= least) & (seen <= most)) < 0.96
+    assert most > stats.poisson.ppf(0.95, threshold.rate * points), "chance alone is not all"
+
+
+def test_counts_without_a_tail() -> None:
+    none_seen = Threshold.from_tail(TOO_LITTLE, Budget(1, POINTS))
+    assert none_seen.counts(POINTS) == (0, 6)
+    in_sample = dataclasses.replace(TOO_LITTLE, cross_fitted=False)
+    assert Threshold.from_tail(in_sample, Budget(1, POINTS)).counts(POINTS) is None
