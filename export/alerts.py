@@ -7,6 +7,7 @@ the threshold of its own scores. Alerts are matched one to one by their onsets.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,15 +20,16 @@ from edge_tsad.runtime.stream import StreamPipeline
 from edge_tsad.runtime.threshold import Threshold
 from edge_tsad.types import FloatArray, IndexArray
 from export.injection import EVENTS, Injector
+from export.repeats import Repeats
 from export.subject import Subject
 
 __all__ = ["LEAST_ALERTS", "Matched", "Stream", "compose", "match", "onsets"]
 
 LEAST_ALERTS = 300
-"""Alerts of the float model that a stream goes on for …"""
+"""A stream goes on for so many alerts of the float model, and for as many injected anomalies …"""
 
 MOST_ROUNDS = 12
-"""… but no longer than so many rounds of injected anomalies."""
+"""… but no longer than so many rounds of these."""
 
 ENOUGH = 0.75
 """Share of a round's anomalies that must alarm, or the next round is stronger …"""
@@ -85,7 +87,7 @@ class Alarms:
         self._step_ns, self._next = timing.step_ns, BEGIN
         self._pipeline = StreamPipeline(
             Resampler(timing.step_ns, channels),
-            StreamScorer(timing, len(channels), backend),
+            StreamScorer(timing, len(channels), Repeats(backend)),
             AlertPolicy(threshold.value, threshold.median, subject.policy),
         )
 
@@ -105,7 +107,7 @@ def _begun(events: list[AlertEvent]) -> list[int]:
 
 
 def compose(subject: Subject, threshold: Threshold, seed: int) -> tuple[Stream, IndexArray]:
-    """A stream on which the float model alerts ``LEAST_ALERTS`` times, and the onsets of these.
+    """A stream on which the float model alerts ``LEAST_ALERTS`` times, and its alerts' onsets.
 
     ``subject.held_out`` as it is, then rounds of anomalies in it: of all kinds as long as most of
     them alarm, stronger and stronger ones where a threshold is hard to reach.
@@ -115,14 +117,20 @@ def compose(subject: Subject, threshold: Threshold, seed: int) -> tuple[Stream, 
     alarms = Alarms(subject.backend, subject, threshold)
     injector = Injector(held_out, subject.timing, subject.policy, seed)
     parts, found, severity = [values], alarms.extend(values), 1.0
-    while len(parts) <= MOST_ROUNDS and len(found) < LEAST_ALERTS:
-        parts.append(injector.round(severity))
-        new = alarms.extend(parts[-1])
-        found += new
-        if len(new) < ENOUGH * EVENTS:
+
+    def wanted(_: object = None) -> bool:
+        return len(found) < LEAST_ALERTS or len(parts) <= LEAST_ALERTS
+
+    while wanted() and len(parts) <= MOST_ROUNDS * EVENTS:
+        before = len(found)
+        # Not always the whole round: what is in the stream costs each file its windows.
+        for stretch in itertools.takewhile(wanted, injector.round(severity)):
+            parts.append(stretch)
+            found += alarms.extend(stretch)
+        if len(found) - before < ENOUGH * EVENTS:
             severity *= STRONGER
     found += alarms.finish()
-    stream = Stream(np.concatenate(parts), len(values), EVENTS * (len(parts) - 1))
+    stream = Stream(np.concatenate(parts), len(values), len(parts) - 1)
     return stream, np.array(found, np.int64)
 
 

@@ -75,7 +75,7 @@ class Injector:
         self._next = 0
 
     def round(self, severity: float) -> FloatArray:
-        """The next ``EVENTS`` stretches f32[n, C], NaN where a value is missing."""
+        """The next stretches f32[EVENTS, n, C], an anomaly in each, NaN where values miss."""
         points = EVENTS * self._spacing
         turns = (self._next + np.arange(points)) % self._whole
         self._next += points
@@ -84,4 +84,4 @@ class Injector:
         stretches = values.reshape(EVENTS, self._spacing, -1)
         busy = stretches[:, : self._busy]
         stretches[:, : self._busy] = distort(busy, self._period, self._rng, _kinds(severity)).values
-        return np.where(seen > 0, values, np.float32(np.nan))
+        return np.where(seen.reshape(stretches.shape) > 0, stretches, np.float32(np.nan))

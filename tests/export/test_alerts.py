@@ -32,7 +32,7 @@ def rounds(*severities, observed=None, seed=1):
 
 class TestInjector:
     def test_most_stays_normal_and_each_stretch_has_an_anomaly(self):
-        values = rounds(1)[0].reshape(EVENTS, SPACING, 2)
+        (values,) = rounds(1)
         again = np.resize(toy_files.held_out().values, (EVENTS * SPACING, 2)).reshape(values.shape)
         changed = (values != again).any(axis=2)
         assert changed.any(axis=1).mean() > 0.9
@@ -41,7 +41,7 @@ class TestInjector:
 
     def test_rounds_go_on_where_the_last_one_ended(self):
         quiet = slice(-5, None)
-        first, second = (part.reshape(EVENTS, SPACING, 2) for part in rounds(1, 1))
+        first, second = rounds(1, 1)
         again = np.resize(toy_files.held_out().values, (2 * EVENTS * SPACING, 2))
         again = again.reshape(2 * EVENTS, SPACING, 2)[:, quiet]
         assert np.array_equal(np.concatenate([first, second])[:, quiet], again)
@@ -73,7 +73,8 @@ class TestCompose:
         threshold = dataclasses.replace(usual, value=value)
         stream, onsets = compose(subject, threshold, seed=0)
         assert len(onsets) >= LEAST_ALERTS
-        assert stream.events % EVENTS == 0
+        assert stream.events >= LEAST_ALERTS
+        assert stream.events == LEAST_ALERTS or len(onsets) < LEAST_ALERTS + 5, "and no longer"
         assert np.array_equal(stream.values[: stream.injected_from], subject.held_out.values)
         again, same = compose(subject, threshold, seed=0)
         assert np.array_equal(stream.values, again.values)
