@@ -22,7 +22,13 @@ import torch
 from joblib import Parallel, delayed
 
 from edge_tsad.cli.listed import lines_of
-from edge_tsad.detectors.coad import SHAPE_WEIGHT, CoAD, Terms
+from edge_tsad.detectors.coad import (
+    EXCESS_WEIGHT,
+    PROBABILITY_WEIGHT,
+    SHAPE_WEIGHT,
+    CoAD,
+    Terms,
+)
 from edge_tsad.evaluation.benchmark import Settings
 from edge_tsad.evaluation.candidates import Candidate, Fitted
 from edge_tsad.evaluation.figures import measure
@@ -38,22 +44,33 @@ from edge_tsad.types import FloatArray
 
 Score = Callable[[Terms], torch.Tensor]
 
+
+def _size(term: torch.Tensor) -> torch.Tensor:
+    return torch.sqrt(torch.mean(term * term, dim=2))
+
+
+def _weighted(terms: Terms, *, excess: float = 0.0, shapes: float = 0.0) -> torch.Tensor:
+    score = PROBABILITY_WEIGHT * terms.probability
+    return score + excess * _size(terms.excess) + shapes * _size(terms.strangeness)
+
+
 SCORES: Mapping[str, Score] = {
     "A_c": lambda terms: terms.probability,
     "r": lambda terms: _size(terms.residual),
+    "e": lambda terms: _size(terms.excess),
     "s": lambda terms: _size(terms.strangeness),
     "A_c + r (the paper's)": lambda terms: terms.probability + _size(terms.residual),
-    "A_c + s": lambda terms: terms.probability + _size(terms.strangeness),
-    "A_c + r + s (shipped)": lambda terms: (
-        terms.probability + _size(terms.residual) + _size(terms.strangeness)
+    "A_c + r + 1.5 s": lambda terms: (
+        terms.probability + _size(terms.residual) + 1.5 * _size(terms.strangeness)
+    ),
+    "without s": lambda terms: _weighted(terms, excess=EXCESS_WEIGHT),
+    "without e": lambda terms: _weighted(terms, shapes=SHAPE_WEIGHT),
+    "A_c / 2 + 4 e + 1.5 s (shipped)": lambda terms: _weighted(
+        terms, excess=EXCESS_WEIGHT, shapes=SHAPE_WEIGHT
     ),
 }
 FIGURES = ("acc1", "acc3", "vus_pr", "auc_pr")
 BATCH = 64
-
-
-def _size(term: torch.Tensor) -> torch.Tensor:
-    return torch.sqrt(torch.mean(term * term, dim=2))
 
 
 class TermBackend:
@@ -119,9 +136,10 @@ def markdown(rows: list[dict[str, str]], command: str) -> str:
     lines = ["# What each term of CoAD finds", "", f"- command: `{command}`"]
     lines += [f"- commit: {current_commit()}", *machine(), ""]
     lines += [
-        f"{len(names)} series of the half that is set apart for choosing, one of each recording, "
-        "one fit each; scores as a stream has them. The choice of the terms was made on these very "
-        f"series. s is weighted by {SHAPE_WEIGHT:g}.",
+        f"{len(names)} series that are set apart for choosing, one of each recording, one fit "
+        "each; scores as a stream has them. The choice of the terms was made on these very "
+        "series. r is |x - x_r| in ranges of the history, e what of it is beyond the usual, s the "
+        "distance to known shapes.",
         "",
         "| score | Acc@1 | Acc@3 | VUS-PR | AUC-PR |",
         "|---|---:|---:|---:|---:|",

@@ -17,7 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from edge_tsad.detectors.base import Detector, Progress
-from edge_tsad.detectors.coad_fit import FitOptions, optimise, segments_to_fit
+from edge_tsad.detectors.coad_fit import (
+    FitOptions,
+    optimise,
+    segments_to_fit,
+    usual_residual,
+)
 from edge_tsad.detectors.encoders import make_encoder
 from edge_tsad.detectors.missing import as_seen, bridge
 from edge_tsad.detectors.shapes import ShapeBank
@@ -41,8 +46,10 @@ REFERENCE_BOUND = 1.0
 """The reconstruction is cut at ± this many ranges, twice as far as the history went: it shall be
 what is normal, and must not follow a failed sensor to its value."""
 
-SHAPE_WEIGHT = 1.5
-"""Weight of the distance to known shapes, of which 1 is what a hundredth of the history exceeds."""
+PROBABILITY_WEIGHT, EXCESS_WEIGHT, SHAPE_WEIGHT = 0.5, 4.0, 1.5
+"""Weights of the score's terms: of the patch's probability; of what |x − x_r| is beyond the usual,
+in ranges of the history; of the distance to known shapes, 1 being what a hundredth of the history
+exceeds. Chosen on series for choosing (benchmarks/ablation.md)."""
 
 _SHARE_FLOOR = 1e-6
 
@@ -81,10 +88,14 @@ class Judgement(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What a score is made of: ``probability`` f32[B, T], the others f32[B, T, C] and scaled."""
+    """What a score is made of: ``probability`` f32[B, T], the others f32[B, T, C] and scaled.
+
+    None of them is weighted. ``excess`` is what is left of ``residual`` beyond the usual.
+    """
 
     probability: Tensor
     residual: Tensor
+    excess: Tensor
     strangeness: Tensor
     expected: Tensor
 
@@ -99,6 +110,7 @@ class CoAD(Detector):
     name: ClassVar[str] = "coad"
     offset: Tensor
     scale: Tensor
+    usual: Tensor
 
     def __init__(self, settings: CoADSettings) -> None:
         super().__init__()
@@ -108,6 +120,7 @@ class CoAD(Detector):
         width, narrow, points = settings.width, settings.reconstruction_width, PATCH * self.channels
         self.register_buffer("offset", torch.zeros(self.channels))
         self.register_buffer("scale", torch.ones(self.channels))
+        self.register_buffer("usual", torch.zeros(self.channels))
         self.time_embed = nn.Linear(points + self.channels, width)
         self.frequency_embed = nn.Linear(VALUES_PER_POINT * points + self.channels, width)
         self.encoder = make_encoder(settings.encoder, width)
@@ -122,22 +135,24 @@ class CoAD(Detector):
     def forward(self, window: Tensor, observed: Tensor) -> dict[str, Tensor]:
         """Scores a batch; the arrays are those of the table in ``edge_tsad.types``.
 
-        ``score`` = A_c + r + w·s, where A_c ∈ [0, 1] is the patch's probability, and r and s are
-        root mean squares over the channels: of |x − x_r|, and of the mean distance to the shapes of
-        the history. A point that was not observed has neither residual nor distance; a patch
-        without any observed point has nothing. ``channel_score`` divides the score in proportion to
-        |x − x_r| + w·s of each channel and sums up to it. ``expected`` is x_r in engineering units.
+        ``score`` = A_c/2 + 4·e + 1.5·s, where A_c ∈ [0, 1] is the patch's probability, and e and s
+        are root mean squares over the channels: of what |x − x_r| is beyond the channel's usual,
+        and of the mean distance to the shapes of the history. A point that was not observed has
+        neither; a patch without any observed point has nothing. ``channel_score`` divides the score
+        in proportion to 4·e + 1.5·s of each channel and sums up to it. ``expected`` is x_r in
+        engineering units.
         """
-        probability, residual, strangeness, expected = self.terms(window, observed)
-        score = probability
-        for term in (residual, strangeness):
+        terms = self.terms(window, observed)
+        excess, strangeness = EXCESS_WEIGHT * terms.excess, SHAPE_WEIGHT * terms.strangeness
+        score = PROBABILITY_WEIGHT * terms.probability
+        for term in (excess, strangeness):
             score = score + (term[:, :, 0] if self.channels == 1 else _root_mean_square(term))
-        weight = residual + strangeness + _SHARE_FLOOR
+        weight = excess + strangeness + _SHARE_FLOOR
         share = weight / torch.sum(weight, dim=2, keepdim=True)
         return {
             "score": score,
             "channel_score": score.unsqueeze(2) * share,
-            "expected": expected * self.scale + self.offset,
+            "expected": terms.expected * self.scale + self.offset,
         }
 
     def terms(self, window: Tensor, observed: Tensor) -> Terms:
@@ -150,10 +165,13 @@ class CoAD(Detector):
         second = self.compare(first, self.judge(as_seen(draft, x, observed), coverage))
         joint = (probability + torch.sigmoid(second.fused)) * 0.5
         expected = self.reconstruct(x, coverage, self.mask(joint, has_data))
+        residual = torch.abs(x - expected)
+        strangeness: Tensor = self.bank(as_seen(x, draft, observed))
         return Terms(
             _over_points(joint * has_data),
-            torch.abs(x - expected) * observed,
-            self.strangeness(as_seen(x, draft, observed)) * observed,
+            residual * observed,
+            (residual - self.usual).clamp(min=0.0) * observed,
+            strangeness * observed,
             expected,
         )
 
@@ -199,11 +217,6 @@ class CoAD(Detector):
         difference = seen.features - reference.features
         return Judgement(difference, _logits(difference, self.residual_heads))
 
-    def strangeness(self, x: Tensor) -> Tensor:
-        """The weighted distance of ``x`` to the shapes of the history, f32[B, T, C]."""
-        distance: Tensor = self.bank(x)
-        return SHAPE_WEIGHT * distance
-
     def fold(self) -> CoAD:
         """Merges the normalisation layers into their neighbours, for good, and returns itself."""
         self.eval()
@@ -236,7 +249,9 @@ class CoAD(Detector):
             net.offset.copy_(torch.from_numpy(scale.offset))
             net.scale.copy_(torch.from_numpy(scale.scale))
             optimise(net, segments, chosen, np.random.default_rng(seed), progress)
-        return net.fold()
+        net.fold()
+        net.usual.copy_(usual_residual(net, segments))
+        return net
 
     def settings(self) -> dict[str, Any]:
         """See `Detector.settings`."""

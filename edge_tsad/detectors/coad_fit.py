@@ -28,7 +28,7 @@ from edge_tsad.types import Timing
 if TYPE_CHECKING:
     from edge_tsad.detectors.coad import CoAD, Judgement
 
-__all__ = ["FitOptions", "optimise", "segments_to_fit"]
+__all__ = ["FitOptions", "optimise", "segments_to_fit", "usual_residual"]
 
 PEAK_RATE = 4e-3
 POSITIVE_WEIGHT = 2.0
@@ -39,6 +39,13 @@ BATCH_POINTS = 32 * 616
 that the time a fit takes does not grow with the period."""
 
 BATCH_LIMITS = (8, 64)
+
+USUAL_QUANTILE = 0.99
+USUAL_WINDOWS = 256
+"""What |x − x_r| usually is in a channel: this quantile over at most so many windows."""
+
+USUAL_NUMBERS = 1 << 19
+"""Numbers of windows that are reconstructed at a time, for memory's sake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +168,20 @@ def optimise(
         schedule.step()
         if progress is not None:
             progress(step, steps, loss.item())
+
+
+@torch.inference_mode()
+def usual_residual(net: CoAD, segments: list[Segment]) -> Tensor:
+    """f32[C]: what |x − x_r| of the fitted ``net`` exceeds in a hundredth of the history."""
+    sampler = WindowSampler(segments, net.timing.window)
+    values, observed = sampler.spread(USUAL_WINDOWS)
+    count = max(1, USUAL_NUMBERS // values[0].size)
+    arrays = [torch.split(torch.from_numpy(array), count) for array in (values, observed)]
+    residual = torch.cat([net.terms(*part).residual for part in zip(*arrays, strict=True)])
+    seen = torch.from_numpy(observed) > 0
+    known = [residual[:, :, i][seen[:, :, i]].numpy() for i in range(net.channels)]
+    usual = [float(np.quantile(one, USUAL_QUANTILE)) if len(one) else 0.0 for one in known]
+    return torch.tensor(usual)
 
 
 def _loss(net: CoAD, batch: Batch) -> Tensor:
