@@ -2,11 +2,12 @@
 
 Run from the repository's root:
 
-    python benchmarks/ablation.py UCR --data DATA --series @benchmarks/tune24.txt
+    python benchmarks/ablation.py UCR --data DATA --series @benchmarks/tune24.txt --models MODELS
 
-Each series is fitted once; the terms of that one net are then scored as streams of their own, so
-that two rows of the table differ by the term alone and not by the chances of two fits. Scores come
-from the torch module: export's gate holds the files to it. A stopped run goes on from OUT.csv.
+Each series is trained on once, or its model taken from MODELS; the terms of that one net are then
+scored as streams of their own, so that two rows of the table differ by the term alone and not by
+the chances of two fits. Scores come from the torch module: export's gate holds the files to it. A
+stopped run goes on from OUT.csv.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from joblib import Parallel, delayed
+from trained import SEED, model_of
 
 from edge_tsad.cli.listed import lines_of
 from edge_tsad.detectors.coad import (
@@ -116,14 +118,14 @@ class Part(Candidate):
         )
 
 
-def figures_of(series: LabelledSeries, seed: int) -> list[dict[str, object]]:
+def figures_of(series: LabelledSeries, models: Path) -> list[dict[str, object]]:
     """A row for each of ``SCORES``."""
-    history = history_of(series)
     with one_thread():
-        net = CoAD.fit(history, CoAD.plan(history), seed=seed)
+        net = model_of(history_of(series), models).detector
+        assert isinstance(net, CoAD)
         rows = []
         for name in SCORES:
-            found = measure(Part(name, net), series, seed, timeout_s=Settings().timeout_s)
+            found = measure(Part(name, net), series, SEED, timeout_s=Settings().timeout_s)
             kept = {key: found[key] for key in ("status", *FIGURES)}
             of = {"series": series.name, "recording": series.recording, "terms": name}
             rows.append(of | kept)
@@ -159,7 +161,7 @@ def main() -> None:
     parser.add_argument("--series", default="", help="NAME,NAME or @FILE")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/ablation"))
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", type=Path, default=Path("build/models"))
     given = parser.parse_args()
     names = [name for line in lines_of(given.series, "--series") for name in line.split(",")]
     chosen = load_set(given.set, given.data).choose([name for name in names if name])
@@ -171,7 +173,8 @@ def main() -> None:
         writer = csv.DictWriter(file, ("series", "recording", "terms", "status", *FIGURES))
         if not rows:
             writer.writeheader()
-        for found in pool(delayed(figures_of)(one, given.seed) for one in missing):
+        tasks = (delayed(figures_of)(one, given.models) for one in missing)
+        for found in pool(tasks):
             writer.writerows(found)
             file.flush()
             print(found[-1], flush=True)

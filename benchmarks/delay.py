@@ -4,11 +4,12 @@ Run from the repository's root:
 
     python benchmarks/delay.py UCR --data DATA --series @benchmarks/tune24.txt --models MODELS
 
-Each series is trained on once; its model and exported file are kept in MODELS. The file's stream is
-then scored once for each delay D, given in quarters of the window: a dominant period each, but
-several where periods are short and less where they are very long. Up to one it has the hop and
-smoothing that ``edge-tsad train --max-delay`` chooses, beyond those of one. "offline" is the
-longest D there is. A stopped run goes on; the summary is OUT.csv, .md and .svg.
+Each series is trained on once, or its model taken from MODELS; its stream is then scored once for
+each delay D, given in quarters of the window: a dominant period each, but several where periods are
+short and less where they are very long. Up to one it has the hop and smoothing that ``edge-tsad
+train --max-delay`` chooses, beyond those of one. "offline" is the longest D there is. Scores come
+from the torch module: export's gate holds the files to it. A stopped run goes on; the summary is
+OUT.csv, .md and .svg.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from joblib import Parallel, delayed
+from trained import SEED, model_of
 
 from edge_tsad.cli.listed import lines_of
 from edge_tsad.evaluation.benchmark import Benchmark, Settings
@@ -27,18 +29,16 @@ from edge_tsad.evaluation.candidates import Candidate, Fitted
 from edge_tsad.evaluation.ledger import current_commit
 from edge_tsad.evaluation.protocol import history_of
 from edge_tsad.evaluation.report import machine, write_csv
-from edge_tsad.evaluation.sets import LabelledSeries, load_set
-from edge_tsad.evaluation.shipped import DetectorStream, option_of
-from edge_tsad.evaluation.store import Record, code_digest, digest_of
+from edge_tsad.evaluation.sets import load_set
+from edge_tsad.evaluation.shipped import DetectorStream
+from edge_tsad.evaluation.store import Record, code_digest
 from edge_tsad.evaluation.summary import Total, difference, totals
-from edge_tsad.registry import BACKENDS
 from edge_tsad.runtime.scorer import StreamScorer
-from edge_tsad.training.fit import train
 from edge_tsad.training.model import TrainedModel
 from edge_tsad.training.plan import plan_timing
 from edge_tsad.training.series import Series
+from edge_tsad.training.torch_backend import TorchBackend
 from edge_tsad.types import Timing
-from export.build import export_files
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -61,51 +61,25 @@ def timing_at(model: TrainedModel, history: Series, periods: float) -> Timing:
     return plan_timing(history, multiple=8, window=base.window, max_delay=round(delay))
 
 
-class Kept:
-    """One model and its exported file a history, made once and found again."""
-
-    def __init__(self, folder: Path, options: dict[str, object]) -> None:
-        self.folder, self.options = folder, options
-
-    def path(self, history: Series, seed: int) -> Path:
-        """Where the model of this history is or will be."""
-        facts = {"options": self.options, "seed": seed, "code": code_digest(*SOURCES)}
-        content = digest_of({**facts, "history": history.values.tobytes().hex()})
-        return self.folder / f"{content}.safetensors"
-
-    def make(self, series: LabelledSeries, seed: int) -> None:
-        """Train and export, unless both are there."""
-        history = history_of(series)
-        path = self.path(history, seed)
-        if path.with_suffix(".onnx").exists():
-            return
-        model = train(history, "coad", seed=seed, options=dict(self.options))
-        file = export_files(model, formats=("onnx",), schemes=("none",), seed=seed)[0]
-        model.save(path)
-        path.with_suffix(".onnx").write_bytes(file.data)
-        print("trained", series.name, flush=True)
-
-
 class AtDelay(Candidate):
     """A model that is there already, scored at one delay."""
 
-    def __init__(self, fraction: str, kept: Kept) -> None:
-        self.name, self._kept = fraction, kept
+    def __init__(self, fraction: str, models: Path) -> None:
+        self.name, self._models = fraction, models
 
     def settings(self) -> dict[str, object]:
         """The delay, and what made the model."""
-        return {"fraction": self.name, "options": self._kept.options, "code": code_digest(*SOURCES)}
+        return {"fraction": self.name, "code": code_digest(*SOURCES)}
 
     def fit(self, history: Series, seed: int) -> Fitted:
         """The model of this history, with another delay."""
-        path = self._kept.path(history, seed)
-        model = TrainedModel.load(path)
-        data = path.with_suffix(".onnx").read_bytes()
+        model = model_of(history, self._models)
         timing = timing_at(model, history, FRACTIONS[self.name])
-        backend = BACKENDS["onnxruntime"](data, threads=1)
         channels = len(model.channels)
         return Fitted(
-            stream=lambda: DetectorStream(StreamScorer(timing, channels, backend)),
+            stream=lambda: DetectorStream(
+                StreamScorer(timing, channels, TorchBackend(model.detector))
+            ),
             window=timing.window,
             delay=timing.delay,
             facts={"hop": timing.hop, "smoothing": timing.smoothing},
@@ -119,7 +93,7 @@ def markdown(every: Sequence[Total], records: Sequence[Record], command: str) ->
     lines = ["# Accuracy against delay", "", f"- command: `{command}`"]
     lines += [f"- commit: {current_commit()}", *machine(), ""]
     lines += [
-        "One trained model a series, one exported file, scored as a stream at each delay D. A "
+        "One trained model a series, scored as a stream at each delay D. A "
         "period here is a quarter of the window: the dominant period, but several short ones, and "
         "less than a very long one. In brackets 95 % intervals by bootstrap over recordings; the "
         "last column is paired.",
@@ -162,20 +136,17 @@ def main() -> None:
     parser.add_argument("set")
     parser.add_argument("--data", default=".")
     parser.add_argument("--series", default="", help="NAME,NAME or @FILE")
-    parser.add_argument("--models", type=Path, default=Path("build/delay"))
+    parser.add_argument("--models", type=Path, default=Path("build/models"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/delay"))
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--option", action="append", default=[], help="KEY=VALUE of the detector")
     given = parser.parse_args()
-    given.models.mkdir(parents=True, exist_ok=True)
     names = [name for line in lines_of(given.series, "--series") for name in line.split(",")]
     chosen = load_set(given.set, given.data).choose([name for name in names if name])
-    kept = Kept(given.models, dict(option_of(text) for text in given.option))
-    Parallel(n_jobs=given.jobs)(delayed(kept.make)(one, given.seed) for one in chosen.series)
-    candidates = [AtDelay(fraction, kept) for fraction in FRACTIONS]
-    settings = Settings((given.seed,), given.jobs)
-    benchmark = Benchmark(chosen, candidates, settings, given.models)
+    histories = [history_of(series) for series in chosen.series]
+    Parallel(n_jobs=given.jobs)(delayed(model_of)(history, given.models) for history in histories)
+    candidates = [AtDelay(fraction, given.models) for fraction in FRACTIONS]
+    settings = Settings((SEED,), given.jobs)
+    benchmark = Benchmark(chosen, candidates, settings, given.models / "delay")
 
     def tell(done: int, of: int, record: Record) -> None:
         result = f"{record['status']} VUS-PR {record['vus_pr']:.3f} {record['reason']}"
@@ -185,7 +156,6 @@ def main() -> None:
     write_csv(given.out.with_suffix(".csv"), records)
     every = totals(records)
     words = [f"--series {given.series}"] if given.series else []
-    words += [f"--option {text}" for text in given.option]
     command = " ".join(["python benchmarks/delay.py", given.set, *words])
     given.out.with_suffix(".md").write_text(markdown(every, records, command), encoding="utf-8")
     plot(every, given.out.with_suffix(".svg"))

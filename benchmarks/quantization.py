@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from trained import model_of
 
 from edge_tsad.errors import EdgeTsadError
 from edge_tsad.evaluation.metrics import evaluation_window, vus_pr
@@ -29,7 +29,6 @@ from edge_tsad.evaluation.protocol import history_of, kept_rows, score_all, warm
 from edge_tsad.evaluation.sets import LabelledSeries, load_set
 from edge_tsad.registry import BACKENDS, EXPORTERS
 from edge_tsad.runtime.scorer import StreamScorer
-from edge_tsad.training.fit import train
 from edge_tsad.training.model import TrainedModel
 from edge_tsad.types import Cells, FloatArray, IndexArray
 from export.bench import Bench, Exported
@@ -73,17 +72,6 @@ def find(data: Path, text: str) -> tuple[str, LabelledSeries]:
         if series.name.startswith(beginning):
             return f"{place}:{series.name}", series
     raise SystemExit(f"{text}: {place} has no usable series whose name begins so")
-
-
-def model_of(name: str, series: LabelledSeries, folder: Path) -> TrainedModel:
-    """The model of a series, trained now if it is not in ``folder``."""
-    path = folder / f"{re.sub(r'[^A-Za-z0-9._-]+', '-', name)}.safetensors"
-    if path.is_file():
-        return TrainedModel.load(path)
-    model = train(history_of(series), "coad", seed=0)
-    folder.mkdir(parents=True, exist_ok=True)
-    model.save(path)
-    return model
 
 
 def quality(file: Exported, model: TrainedModel, series: LabelledSeries) -> float:
@@ -226,7 +214,7 @@ def main() -> None:
             continue
         print(f"{time.strftime('%H:%M:%S')} {name}", file=sys.stderr)
         try:
-            model = model_of(name, series, args.models)
+            model = model_of(history_of(series), args.models)
             for row in measure(name, series, model, done):
                 append(args.out, row)
                 verdict = row.get("scheme") or row["refusal"]
