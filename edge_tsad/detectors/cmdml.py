@@ -25,14 +25,13 @@ from edge_tsad.detectors.cmdml_net import (
     MetricSpace,
     patches_of,
 )
-from edge_tsad.detectors.coad_fit import segments_to_fit
 from edge_tsad.detectors.joint_state import JointState, OverPatches
 from edge_tsad.detectors.missing import bridge
 from edge_tsad.detectors.modalities import MODALITIES, Stretches
 from edge_tsad.detectors.principal import PrincipalDirection
 from edge_tsad.errors import ConfigError
-from edge_tsad.training.plan import plan_timing
 from edge_tsad.training.series import Series
+from edge_tsad.training.windows import segments_to_fit
 from edge_tsad.types import Timing
 
 __all__ = ["CMDML", "ONE_CHANNEL", "SEVERAL_CHANNELS", "Directions", "Fusion"]
@@ -87,6 +86,7 @@ class CMDML(Detector):
     """
 
     name: ClassVar[str] = "cmdml"
+    patch: ClassVar[int] = PATCH
     offset: Tensor
     scale: Tensor
     means: Tensor
@@ -212,11 +212,6 @@ class CMDML(Detector):
         return torch.clamp(torch.abs(product).amax(dim=2), max=1.0)
 
     @classmethod
-    def plan(cls, history: Series, **options: Any) -> Timing:
-        """See `Detector.plan`; the options are those of `plan_timing`."""
-        return plan_timing(history, multiple=PATCH, **options)
-
-    @classmethod
     def fit(
         cls,
         history: Series,
@@ -228,14 +223,18 @@ class CMDML(Detector):
     ) -> CMDML:
         """See `Detector.fit`; the options are those of `FitOptions`."""
         chosen = FitOptions.of(options)
-        segments = segments_to_fit(history, timing)
+        segments = segments_to_fit(history, timing.window)
         fitted, held_out = divide(segments, timing.window)
         scale = robust_scale(segments)
         rng = np.random.default_rng(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             pool = Pool.draw(fitted, scale, timing, chosen.classes, rng)
-            net = cls(CMDMLSettings(len(history.channels), timing, pool.classes, *chosen.shape))
+            words = pool.described([channel.name for channel in history.channels])
+            settings = CMDMLSettings(
+                len(history.channels), timing, pool.classes, *chosen.shape, behaviours=words
+            )
+            net = cls(settings)
             net.offset.copy_(torch.from_numpy(scale[0]))
             net.scale.copy_(torch.from_numpy(scale[1]))
             start_centres(net.space, pool)
