@@ -4,10 +4,11 @@ Run from the repository's root, on a machine that does little else:
 
     python benchmarks/latency.py
 
-The net is CoAD of the default size for one channel, fitted for a few steps to blood pressure (UCR
-135 as aeon ships it): weights decide what scores are, not how long they take, so files are not held
-against the gate here. All files are timed in turns in one process, one thread and one window at a
-time as in a live stream, so that whatever else the machine does burdens them alike.
+The nets are those of the default size, one for each of the ``--cases``, fitted for a few steps to
+blood pressure (UCR 135 as aeon ships it; further channels are the same, later): weights decide what
+scores are, not how long they take, so files are not held against the gate here. All files are timed
+in turns in one process, one thread and one window at a time as in a live stream, so that whatever
+else the machine does burdens them alike.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ from pathlib import Path
 import numpy as np
 
 from edge_tsad.demo.data import CHANNEL, blood_pressure
-from edge_tsad.detectors.coad import CoAD
+from edge_tsad.detectors.base import Detector
 from edge_tsad.evaluation.report import machine
-from edge_tsad.registry import BACKENDS, EXPORTERS
+from edge_tsad.registry import BACKENDS, DETECTORS, EXPORTERS
 from edge_tsad.runtime.backends.base import Backend
 from edge_tsad.training.series import Series
 from edge_tsad.training.threads import one_thread
 from edge_tsad.training.windows import WindowSampler
-from edge_tsad.types import Channel
+from edge_tsad.types import Channel, FloatArray
 from export.quantize import SCHEMES
 from export.windows import Windows, distorted
 
@@ -37,13 +38,28 @@ BLOCK = 10
 """Windows of one file before it is the next one's turn."""
 CALIBRATION = 64
 TARGET_MS = 0.3
+CASES = ["coad:1:600", "cmdml:1:600", "coad:8:128", "cmdml:8:128"]
 BASES = ("litert fp32", "onnxruntime fp32")
+
+
+SHIFT = 37
+"""Points by which each further channel lags behind the one before."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A net to time: ``text`` is DETECTOR:CHANNELS:WINDOW."""
+
+    text: str
+    detector: Detector
+    windows: Windows
 
 
 @dataclass(frozen=True)
 class File:
     """A file under test; ``wall`` and ``cpu`` are milliseconds of single windows."""
 
+    case: Case
     label: str
     size: int
     backend: Backend
@@ -54,71 +70,98 @@ class File:
 def main() -> None:
     """Fit, convert, time, write."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--window", type=int, default=600, help="points, a multiple of 8")
+    parser.add_argument("--cases", nargs="+", default=CASES, metavar="DETECTOR:CHANNELS:WINDOW")
     parser.add_argument("--steps", type=int, default=20, help="steps of the fit")
-    parser.add_argument("--seconds", type=float, default=30.0, help="for timing, in all")
+    parser.add_argument("--seconds", type=float, default=30.0, help="for timing each case")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/latency.md"))
     given = parser.parse_args()
-    detector, windows = fitted(given.window, given.steps)
-    files = converted(detector, windows)
+    cases = [fitted(text, given.steps) for text in given.cases]
+    files = [file for case in cases for file in converted(case)]
     load = os.getloadavg()[0]
-    measure(files, windows, given.seconds)
+    measure(files, given.seconds * len(cases))
     command = (
-        f"python benchmarks/latency.py --window {given.window} --steps {given.steps}"
+        f"python benchmarks/latency.py --cases {' '.join(given.cases)} --steps {given.steps}"
         f" --seconds {given.seconds:g}"
     )
-    lines = page(command, detector, files, load)
+    lines = page(command, files, load)
     given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 
 
 @one_thread()
-def fitted(window: int, steps: int) -> tuple[CoAD, Windows]:
+def fitted(text: str, steps: int) -> Case:
     """The detector and windows of the series it was fitted to."""
-    values = blood_pressure().values[:, None]
+    name, channels, window = text.split(":")
+    wave = blood_pressure().values
+    values = np.stack([np.roll(wave, SHIFT * i) for i in range(int(channels))], axis=1)
     index = np.arange(len(values), dtype=np.int64)
-    history = Series(index * 10**9, values, (Channel(CHANNEL),), 10**9, name="UCR 135")
-    timing = CoAD.plan(history, window=window)
-    detector = CoAD.fit(history, timing, seed=0, steps=steps)
-    sampler = WindowSampler(history.segments(window), window)
-    return detector, Windows(*sampler.spread(CALIBRATION))
+    named = tuple(Channel(f"{CHANNEL}{i}") for i in range(int(channels)))
+    history = Series(index * 10**9, values, named, 10**9, name="UCR 135")
+    timing = DETECTORS[name].plan(history, window=int(window))
+    detector = DETECTORS[name].fit(history, timing, seed=0, steps=steps)
+    sampler = WindowSampler(history.segments(timing.window), timing.window)
+    return Case(text, detector, Windows(*sampler.spread(CALIBRATION)))
 
 
-def converted(detector: CoAD, windows: Windows) -> list[File]:
+def converted(case: Case) -> list[File]:
     """A file for each format and scheme."""
-    calibration = Windows.join([windows, distorted(windows, detector.timing.period, 0)])
+    period = case.detector.timing.period
+    calibration = Windows.join([case.windows, distorted(case.windows, period, 0)])
     files = []
     for name in EXPORTERS:
         exporter = EXPORTERS[name]()
-        original = exporter.convert(detector)
+        original = exporter.convert(case.detector)
         runtime = next(iter(exporter.runtimes))
         for scheme in exporter.schemes:
             data = exporter.quantize(original, scheme, calibration)
             label = f"{runtime} {SCHEMES[scheme].label}"
-            files.append(File(label, len(data), BACKENDS[runtime](data, threads=1)))
+            files.append(File(case, label, len(data), BACKENDS[runtime](data, threads=1)))
     return files
 
 
-def measure(files: list[File], windows: Windows, seconds: float) -> None:
+def measure(files: list[File], seconds: float) -> None:
     """Time single windows, the files in turns."""
-    rows = [slice(i, i + 1) for i in range(len(windows))]
     for file in files:
         for i in range(WARM_UP):
-            row = rows[i % len(rows)]
-            file.backend.score(windows.window[row], windows.observed[row])
+            file.backend.score(*one_window(file, i))
     begun = time.perf_counter()
     while time.perf_counter() - begun < seconds:
         for file in files:
             for _ in range(BLOCK):
-                row = rows[len(file.wall) % len(rows)]
+                window, observed = one_window(file, len(file.wall))
                 wall, cpu = time.perf_counter(), time.process_time()
-                file.backend.score(windows.window[row], windows.observed[row])
+                file.backend.score(window, observed)
                 file.cpu.append(1e3 * (time.process_time() - cpu))
                 file.wall.append(1e3 * (time.perf_counter() - wall))
 
 
-def page(command: str, detector: CoAD, files: list[File], load: float) -> list[str]:
+def one_window(file: File, turn: int) -> tuple[FloatArray, FloatArray]:
+    """The values and the mask of the next window of a file's case."""
+    windows = file.case.windows
+    row = slice(turn % len(windows), turn % len(windows) + 1)
+    return windows.window[row], windows.observed[row]
+
+
+def page(command: str, files: list[File], load: float) -> list[str]:
     """The results as Markdown."""
+    lines = [
+        "# Latency of one window",
+        "",
+        f"`{command}`",
+        "",
+        "- one thread; fitted for a few steps only (weights do not change the time)",
+        f"- {min(len(file.wall) for file in files):,} windows of each file, in turns of {BLOCK};"
+        f" load of the machine before: {load:.1f}",
+        *machine(),
+    ]
+    for case in dict.fromkeys(file.case.text for file in files):
+        lines += ["", *section([file for file in files if file.case.text == case])]
+    return lines
+
+
+def section(files: list[File]) -> list[str]:
+    """The table of one case, and whether it meets the target."""
+    detector = files[0].case.detector
     median = {file.label: float(np.median(file.wall)) for file in files}
     cells = [
         [
@@ -137,16 +180,9 @@ def page(command: str, detector: CoAD, files: list[File], load: float) -> list[s
     best = min(int8, key=lambda label: int8[label])
     verdict = "Met" if int8[best] <= TARGET_MS else "Missed"
     return [
-        "# Latency of one window",
+        f"## {detector.name}, channels: {detector.channels}, points: {detector.timing.window}",
         "",
-        f"`{command}`",
-        "",
-        f"- {detector.name}, {detector.parameter_count():,} parameters, one channel, windows of"
-        f" {detector.timing.window} points, one thread; fitted for a few steps only (weights do not"
-        " change the time)",
-        f"- {min(len(file.wall) for file in files):,} windows of each file, in turns of {BLOCK};"
-        f" load of the machine before: {load:.1f}",
-        *machine(),
+        f"{detector.parameter_count():,} parameters.",
         "",
         *("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *cells)),
         "",

@@ -17,6 +17,9 @@ from edge_tsad.runtime.apart import Verdict, choose_apart
 
 __all__ = ["command"]
 
+CLASSES = "behaviours"
+"""The setting of a detector that says in words what each class of behaviour is."""
+
 EXAMPLE = """\b
 Example:
   edge-tsad info pump-1.0.tsad
@@ -68,6 +71,7 @@ def render(facts: dict[str, Json]) -> list[str]:
     sections = {
         f"{facts['name']} {facts['version']}": pairs(identity(facts)),
         "Channels": channels(facts["channels"]),
+        "Classes of behaviour": behaviours(facts["detector"]["settings"]),
         "Timing": timing(facts),
         "Files": files(facts["files"]),
         "On this machine": trials(facts["here"]) if "here" in facts else [],
@@ -86,6 +90,7 @@ def render(facts: dict[str, Json]) -> list[str]:
 def identity(facts: dict[str, Json]) -> dict[str, str]:
     """What it is, who vouches for it."""
     signature, detector = facts["signature"], facts["detector"]
+    shape = {key: value for key, value in detector["settings"].items() if key != CLASSES}
     by = f", by key {', '.join(signature['keys'])}" if signature["keys"] else ""
     hint = "; check with --keys" if signature["state"] == "not checked" else ""
     return {
@@ -94,8 +99,13 @@ def identity(facts: dict[str, Json]) -> dict[str, str]:
         "signature": f"{signature['state']}{by}{hint}",
         "counter": f"{facts['counter']}; once committed, none below "
         f"{facts['minimum_counter']} is accepted",
-        "detector": f"{detector['name']} {settings(detector['settings'])}".rstrip(),
+        "detector": f"{detector['name']} {settings(shape)}".rstrip(),
     }
+
+
+def behaviours(detector: dict[str, Json]) -> list[str]:
+    """What the classes are that alerts name by number; nothing for a detector without any."""
+    return [f"class {number}: {words}" for number, words in enumerate(detector.get(CLASSES) or ())]
 
 
 def settings(values: dict[str, Json]) -> str:

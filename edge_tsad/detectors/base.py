@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from edge_tsad.training.plan import plan_timing
 from edge_tsad.training.series import Series
 from edge_tsad.types import Timing
 
@@ -30,18 +31,24 @@ class Detector(nn.Module, ABC):
     """
 
     name: ClassVar[str]
+    patch: ClassVar[int] = 1
+    """A window is a multiple of this many points."""
     timing: Timing
     channels: int
 
     @classmethod
-    @abstractmethod
-    def plan(cls, history: Series, **options: Any) -> Timing:
+    def plan(
+        cls, history: Series, *, window: int | None = None, max_delay: int | None = None
+    ) -> Timing:
         """Window, hop, delay and smoothing for this history, from the history alone.
+
+        The options are those of `plan_timing`.
 
         Raises:
             DataError: the history is too short, constant or without values.
-            ConfigError: an option is unknown or out of range.
+            ConfigError: an option is out of range.
         """
+        return plan_timing(history, multiple=cls.patch, window=window, max_delay=max_delay)
 
     @classmethod
     @abstractmethod

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_tsad.detectors.base import Detector, Progress
 from edge_tsad.detectors.cmdml_fit import FitOptions, Pool, divide, optimise, start_centres
@@ -20,22 +20,21 @@ from edge_tsad.detectors.cmdml_history import estimate, robust_scale
 from edge_tsad.detectors.cmdml_net import (
     INPUT_BOUND,
     PATCH,
-    WEIGHT_FLOOR,
     CMDMLSettings,
     Embedded,
     MetricSpace,
     patches_of,
 )
-from edge_tsad.detectors.coad_fit import segments_to_fit
+from edge_tsad.detectors.joint_state import JointState, OverPatches
 from edge_tsad.detectors.missing import bridge
 from edge_tsad.detectors.modalities import MODALITIES, Stretches
 from edge_tsad.detectors.principal import PrincipalDirection
 from edge_tsad.errors import ConfigError
-from edge_tsad.training.plan import plan_timing
 from edge_tsad.training.series import Series
+from edge_tsad.training.windows import segments_to_fit
 from edge_tsad.types import Timing
 
-__all__ = ["CMDML", "FUSION", "Directions"]
+__all__ = ["CMDML", "ONE_CHANNEL", "SEVERAL_CHANNELS", "Directions", "Fusion"]
 
 EIGENGAP = (0.05, 0.15)
 """Below the first a direction counts nothing, from the second on fully: no jump at a limit that
@@ -44,8 +43,23 @@ rounding could cross."""
 STILL = (0.02, 0.1)
 """Likewise for the variance of a trajectory, as shares of its median in the history."""
 
-FUSION = (0.3, 1.0, 1.0)
-"""Weights of direction, distance and amplitude."""
+
+class Fusion(NamedTuple):
+    """Weights of the parts of a score."""
+
+    direction: float = 0.0
+    distance: float = 0.0
+    amplitude: float = 0.0
+    patch_state: float = 0.0
+    state: float = 0.0
+
+
+ONE_CHANNEL = Fusion(direction=0.3, distance=1.0, amplitude=1.0)
+SEVERAL_CHANNELS = Fusion(direction=0.15, distance=0.05, amplitude=0.05, patch_state=0.5, state=1.0)
+"""Chosen on a few series of SKAB, TEP and ASD, which benchmarks/cmdml.md names and leaves out.
+Of one channel the modalities see all that a state could say."""
+
+STATE_PATCHES = 4
 
 _SHARE_FLOOR = 1e-6
 
@@ -72,6 +86,7 @@ class CMDML(Detector):
     """
 
     name: ClassVar[str] = "cmdml"
+    patch: ClassVar[int] = PATCH
     offset: Tensor
     scale: Tensor
     means: Tensor
@@ -100,18 +115,24 @@ class CMDML(Detector):
             self.register_buffer(name, value)
         self.register_buffer("labels", torch.arange(k, dtype=torch.float32), persistent=False)
         self.runs = Stretches(self.space.stretches.count, width)
-        self.covering = Stretches(patches + width - 1, width)
+        self.over_patches = OverPatches(patches, width)
         self.principal = PrincipalDirection(width)
-        self.fusion = FUSION  # a benchmark shows each part alone
+        lengths = (1, STATE_PATCHES) if c > 1 else ()
+        self.states = [JointState(c, patches, n, moving=n > 1) for n in lengths]
+        self.joint = nn.ModuleList(self.states)
+        # A benchmark shows each part alone.
+        self.fusion = SEVERAL_CHANNELS if c > 1 else ONE_CHANNEL
 
     def forward(self, window: Tensor, observed: Tensor) -> dict[str, Tensor]:
         """Scores a batch; the arrays are those of the table in ``edge_tsad.types``.
 
-        ``score`` = 0.3 z (1/q − 1) + D + [A − 1]₊ (``FUSION``): the turn of the direction, the
-        distance to the nearest class and the amplitude, each in units of what history rarely
-        exceeds. A patch has the mean of the values of the stretches that cover it.
-        ``channel_score`` divides the score in proportion to the channels' D and A; a direction
-        belongs to all of them. The details are ``class`` and ``turn_deg``, see `details`.
+        ``score`` is the sum of z (1/q − 1), D, [A − 1]₊ and, of several channels, S₁ and S₄ by the
+        weights of ``fusion``: the turn of the direction, the distance to the nearest class, the
+        amplitude and the state of all channels over one and four patches, each in units of what
+        history rarely exceeds. A patch has the mean of the values of the stretches that cover it.
+        ``channel_score`` divides the score in proportion to what the channels have in all parts but
+        the direction, which belongs to all. The details are ``class`` and ``turn_deg``, see
+        `details`.
         """
         x = bridge(self.rescale(window), observed)
         embedded = self.space.embed(x, observed)
@@ -123,14 +144,14 @@ class CMDML(Detector):
         turned = self.turn(found) * self.certainty(found)
         turned = self.over_patches(turned.unsqueeze(1), found.weight.unsqueeze(1), 2 * width - 2)
         has_data = (patches_of(observed).amax(dim=(2, 3)) > 0).to(x.dtype).unsqueeze(1)
-        parts = _over_points(distance * has_data)
-        amplitude = torch.relu(torch.abs(x) / self.amplitude_level - 1) * observed
-        score = (
-            self.fusion[0] * _over_points(turned * has_data)[:, :, 0]
-            + self.fusion[1] * _root_mean_square(parts)
-            + self.fusion[2] * _root_mean_square(amplitude)
-        )
-        weight = self.fusion[1] * parts + self.fusion[2] * amplitude + _SHARE_FLOOR
+        parts = [_over_points(distance * has_data)]
+        parts += [torch.relu(torch.abs(x) / self.amplitude_level - 1) * observed]
+        parts += [_over_points(joint(x, observed) * has_data) for joint in self.states]
+        score = self.fusion.direction * _over_points(turned * has_data)[:, :, 0]
+        weight = torch.full_like(x, _SHARE_FLOOR)
+        for factor, part in zip(self.fusion[1:], parts, strict=False):
+            score = score + factor * _root_mean_square(part)
+            weight = weight + factor * part
         share = weight / torch.sum(weight, dim=2, keepdim=True)
         outputs = {"score": score, "channel_score": score.unsqueeze(2) * share}
         return outputs | self.details(embedded, nearest, found)
@@ -190,26 +211,6 @@ class CMDML(Detector):
         product = torch.sum(vector.unsqueeze(2) * self.means, dim=3)
         return torch.clamp(torch.abs(product).amax(dim=2), max=1.0)
 
-    def over_patches(self, values: Tensor, weight: Tensor, first: int) -> Tensor:
-        """Values f32[B, c, j] of stretches as values f32[B, c, N] of patches.
-
-        The stretches have w patches and end at the patches from ``first`` on. A patch has the
-        weighted mean of those that cover it, 0 where there is none.
-        """
-        before, after = first - self.runs.length + 1, self.runs.length - 1
-        both = torch.stack([values * weight, weight], dim=3)
-        empty = torch.zeros_like(both[:, :, :1])
-        both = torch.cat(
-            [empty.expand(-1, -1, after + before, -1), both, empty.expand(-1, -1, after, -1)], dim=2
-        )
-        sums = torch.sum(self.covering(both), dim=3)
-        return sums[..., 0] / sums[..., 1].clamp(min=WEIGHT_FLOOR)
-
-    @classmethod
-    def plan(cls, history: Series, **options: Any) -> Timing:
-        """See `Detector.plan`; the options are those of `plan_timing`."""
-        return plan_timing(history, multiple=PATCH, **options)
-
     @classmethod
     def fit(
         cls,
@@ -222,14 +223,18 @@ class CMDML(Detector):
     ) -> CMDML:
         """See `Detector.fit`; the options are those of `FitOptions`."""
         chosen = FitOptions.of(options)
-        segments = segments_to_fit(history, timing)
+        segments = segments_to_fit(history, timing.window)
         fitted, held_out = divide(segments, timing.window)
         scale = robust_scale(segments)
         rng = np.random.default_rng(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             pool = Pool.draw(fitted, scale, timing, chosen.classes, rng)
-            net = cls(CMDMLSettings(len(history.channels), timing, pool.classes, *chosen.shape))
+            words = pool.described([channel.name for channel in history.channels])
+            settings = CMDMLSettings(
+                len(history.channels), timing, pool.classes, *chosen.shape, behaviours=words
+            )
+            net = cls(settings)
             net.offset.copy_(torch.from_numpy(scale[0]))
             net.scale.copy_(torch.from_numpy(scale[1]))
             start_centres(net.space, pool)

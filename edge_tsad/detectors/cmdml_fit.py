@@ -6,6 +6,7 @@ The loss is mean [‖f_a − f_p‖² − ‖f_a − f_n‖² + m]₊ + λ_c mea
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from edge_tsad.decode import decode
 from edge_tsad.detectors.base import Progress
+from edge_tsad.detectors.behaviours import behaviours
 from edge_tsad.detectors.cmdml_history import cluster
 from edge_tsad.detectors.cmdml_net import INPUT_BOUND, CMDMLSettings, MetricSpace
 from edge_tsad.detectors.missing import bridge
@@ -113,6 +115,10 @@ class Pool:
     labels: npt.NDArray[np.int64]
     period: int
 
+    def described(self, names: Sequence[str]) -> tuple[str, ...]:
+        """Each class in words, see `behaviours`."""
+        return behaviours(_shapes(self.values), self.labels, names)
+
     @property
     def classes(self) -> int:
         """How many there are."""
@@ -141,11 +147,17 @@ class Pool:
         count = int(np.clip(POOL_NUMBERS // numbers, 64, min(POOL, 4 * len(sampler))))
         values, observed = sampler.draw(count, rng)
         values = np.clip((values - offset) / spread, -INPUT_BOUND, INPUT_BOUND) * observed
-        middle = values[:, NEIGHBOUR:-NEIGHBOUR]
-        shapes = middle.reshape(count, SAMPLES, -1, channels).mean(axis=2).reshape(count, -1)
+        shapes = _shapes(values).reshape(count, -1)
         apart = sum(len(part) for part in segments) // stretch
         most = max(1, min(classes, apart // LEAST_MEMBERS))
         return cls(values, observed, cluster(shapes, most, rng), timing.period)
+
+
+def _shapes(values: FloatArray) -> FloatArray:
+    """The stretches in the middle of f32[n, L + 2 · NEIGHBOUR, C] as f32[n, SAMPLES, C]."""
+    middle = values[:, NEIGHBOUR:-NEIGHBOUR]
+    parts = middle.reshape(len(values), SAMPLES, -1, values.shape[2])
+    return np.asarray(parts.mean(axis=2))
 
 
 def start_centres(space: MetricSpace, pool: Pool) -> None:

@@ -5,6 +5,7 @@ All of it is estimated once, on the workstation; nothing is updated on a device.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -126,6 +127,10 @@ def estimate(net: CMDML, fitted: list[Segment], held_out: list[Segment]) -> None
         shares, kappas = _components(net, known)
         fresh = _look(net, held_out)
         _levels(net, fresh, shares, kappas)
+        if net.states:
+            batches = list(_shown(net, fitted)), list(_shown(net, held_out))
+            for state in net.states:
+                state.estimate(*batches)
 
 
 def _components(net: CMDML, seen: _Seen) -> tuple[list[float], list[float]]:
@@ -165,17 +170,7 @@ def _levels(net: CMDML, seen: _Seen, shares: list[float], kappas: list[float]) -
 
 
 def _look(net: CMDML, segments: list[Segment]) -> _Seen:
-    window = net.timing.window
-    sampler = WindowSampler(segments, window)
-    per_window = net.space.stretches.count * net.channels
-    values, observed = sampler.spread(int(np.clip(DESCRIBED_SOURCES // per_window, 16, 512)))
-    step = max(1, (1 << 15) // per_window)
-    parts = [
-        _describe(
-            net, torch.from_numpy(values[i : i + step]), torch.from_numpy(observed[i : i + step])
-        )
-        for i in range(0, len(values), step)
-    ]
+    parts = [_describe(net, x, observed) for x, observed in _shown(net, segments)]
     amplitude = []
     for channel in range(net.channels):
         known = np.concatenate([p.values[p.observed[:, channel] > 0, channel] for p in segments])
@@ -187,8 +182,19 @@ def _look(net: CMDML, segments: list[Segment]) -> _Seen:
     return _Seen(vectors, classes, sure, variance, distances, amplitude)
 
 
-def _describe(net: CMDML, values: Tensor, observed: Tensor) -> tuple[npt.NDArray[np.float32], ...]:
-    embedded = net.space.embed(bridge(net.rescale(values), observed), observed)
+def _shown(net: CMDML, segments: list[Segment]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of windows all over the segments: x scaled and bridged, observed."""
+    per_window = net.space.stretches.count * net.channels
+    sampler = WindowSampler(segments, net.timing.window)
+    values, observed = sampler.spread(int(np.clip(DESCRIBED_SOURCES // per_window, 16, 512)))
+    step = max(1, (1 << 15) // per_window)
+    for i in range(0, len(values), step):
+        known = torch.from_numpy(observed[i : i + step])
+        yield bridge(net.rescale(torch.from_numpy(values[i : i + step])), known), known
+
+
+def _describe(net: CMDML, x: Tensor, observed: Tensor) -> tuple[npt.NDArray[np.float32], ...]:
+    embedded = net.space.embed(x, observed)
     nearest = net.space.nearest(embedded.consensus)
     distances = net.space.source_distances(embedded, nearest)
     distances = torch.where(embedded.weight.unsqueeze(1) > 0.5, distances, torch.nan)

@@ -51,13 +51,17 @@ that are equally near are both counted, so that a score does not jump where roun
 
 @dataclass(frozen=True, slots=True)
 class CMDMLSettings:
-    """The shape of the net: K ``classes``, ``dimension`` d of the space, ``hidden`` width."""
+    """The shape of the net: K ``classes``, ``dimension`` d of the space, ``hidden`` width.
+
+    ``behaviours`` says in words what each class is; nothing is computed from them.
+    """
 
     channels: int
     timing: Timing
     classes: int
     dimension: int = 32
     hidden: int = 32
+    behaviours: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in ("channels", "classes", "hidden"):

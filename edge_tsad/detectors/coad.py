@@ -17,20 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from edge_tsad.detectors.base import Detector, Progress
-from edge_tsad.detectors.coad_fit import (
-    FitOptions,
-    optimise,
-    segments_to_fit,
-    usual_residual,
-)
+from edge_tsad.detectors.coad_fit import FitOptions, optimise, usual_residual
 from edge_tsad.detectors.encoders import make_encoder
 from edge_tsad.detectors.missing import as_seen, bridge
 from edge_tsad.detectors.shapes import ShapeBank
 from edge_tsad.detectors.spectrum import VALUES_PER_POINT, short_time_spectrum
 from edge_tsad.errors import ConfigError
-from edge_tsad.training.plan import plan_timing
 from edge_tsad.training.scaling import history_scale
 from edge_tsad.training.series import Series
+from edge_tsad.training.windows import segments_to_fit
 from edge_tsad.types import Timing
 
 __all__ = ["PATCH", "CoAD", "CoADSettings"]
@@ -108,6 +103,7 @@ class CoAD(Detector):
     """
 
     name: ClassVar[str] = "coad"
+    patch: ClassVar[int] = PATCH
     offset: Tensor
     scale: Tensor
     usual: Tensor
@@ -225,11 +221,6 @@ class CoAD(Detector):
         return self.requires_grad_(False)
 
     @classmethod
-    def plan(cls, history: Series, **options: Any) -> Timing:
-        """See `Detector.plan`; the options are those of `plan_timing`."""
-        return plan_timing(history, multiple=PATCH, **options)
-
-    @classmethod
     def fit(
         cls,
         history: Series,
@@ -241,7 +232,7 @@ class CoAD(Detector):
     ) -> CoAD:
         """See `Detector.fit`; the options are those of `FitOptions`."""
         chosen = FitOptions.of(options)
-        segments = segments_to_fit(history, timing)
+        segments = segments_to_fit(history, timing.window)
         scale = history_scale(segments)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

@@ -18,17 +18,16 @@ from edge_tsad.decode import decode
 from edge_tsad.detectors.base import Progress
 from edge_tsad.detectors.encoders import default_width
 from edge_tsad.detectors.missing import as_seen, bridge
-from edge_tsad.errors import ConfigError, DataError
+from edge_tsad.errors import ConfigError
 from edge_tsad.training.distortion import distort
 from edge_tsad.training.effort import check_effort
-from edge_tsad.training.series import Segment, Series
+from edge_tsad.training.series import Segment
 from edge_tsad.training.windows import WindowSampler, drop_out
-from edge_tsad.types import Timing
 
 if TYPE_CHECKING:
     from edge_tsad.detectors.coad import CoAD, Judgement
 
-__all__ = ["FitOptions", "optimise", "segments_to_fit", "usual_residual"]
+__all__ = ["FitOptions", "optimise", "usual_residual"]
 
 PEAK_RATE = 4e-3
 POSITIVE_WEIGHT = 2.0
@@ -124,21 +123,6 @@ class Batch:
             changed,
         )
         return cls(*(torch.from_numpy(array.astype(np.float32)) for array in arrays))
-
-
-def segments_to_fit(history: Series, timing: Timing) -> list[Segment]:
-    """The stretches of ``history`` that hold a window.
-
-    Raises:
-        DataError: there is none.
-    """
-    segments = [part for part in history.segments(timing.window) if len(part) >= timing.window]
-    if not segments:
-        raise DataError(
-            f"{history.name}: no stretch of {timing.window} points without a long gap to fit on; "
-            "give a longer history or a shorter window"
-        )
-    return segments
 
 
 def optimise(

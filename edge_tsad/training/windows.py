@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_tsad.training.series import Segment
+from edge_tsad.errors import DataError
+from edge_tsad.training.series import Segment, Series
 from edge_tsad.types import FloatArray, IndexArray
 
-__all__ = ["WindowSampler", "drop_out"]
+__all__ = ["WindowSampler", "drop_out", "segments_to_fit"]
 
 DROP_CHANCE = 0.5
 """Share of the windows that lose something; with a quarter, gaps still raised scores."""
@@ -74,6 +75,21 @@ class WindowSampler:
             values.append(segment.values[start : start + self._window])
             observed.append(segment.observed[start : start + self._window])
         return np.stack(values), np.stack(observed)
+
+
+def segments_to_fit(history: Series, window: int) -> list[Segment]:
+    """The stretches of ``history`` that hold a window.
+
+    Raises:
+        DataError: there is none.
+    """
+    segments = [part for part in history.segments(window) if len(part) >= window]
+    if not segments:
+        raise DataError(
+            f"{history.name}: no stretch of {window} points without a long gap to fit on; "
+            "give a longer history or a shorter window"
+        )
+    return segments
 
 
 def drop_out(shape: tuple[int, ...], rng: np.random.Generator) -> FloatArray:

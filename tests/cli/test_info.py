@@ -51,6 +51,14 @@ def test_says_what_a_person_would_ask(bundle: Path) -> None:
         assert phrase in shown
 
 
+def test_classes_of_behaviour_are_named(tmp_path: Path) -> None:
+    detector = DetectorInfo("cmdml", {"classes": 2, "behaviours": ["60% of the history", "x high"]})
+    made = write_bundle(tmp_path, bundles.manifest(detector=detector), bundles.content())
+    lines = [line.strip() for line in info(made, "--no-try").stdout.splitlines()]
+    assert "class 0: 60% of the history" in lines and "class 1: x high" in lines
+    assert "detector" in " ".join(lines) and "behaviours" not in " ".join(lines)
+
+
 def test_json_has_the_same_facts(bundle: Path) -> None:
     facts = json.loads(info(bundle, "--json").stdout)
     assert facts["name"] == "pump"

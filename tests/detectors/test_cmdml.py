@@ -9,10 +9,12 @@ import pytest
 import torch
 from oracles.histories import history, short_timing, sines
 
+from edge_tsad.detectors.behaviours import behaviours
 from edge_tsad.detectors.cmdml import CMDML
 from edge_tsad.detectors.cmdml_fit import Pool, loss_of
 from edge_tsad.detectors.cmdml_history import cluster, robust_scale
 from edge_tsad.detectors.cmdml_net import CMDMLSettings, MetricSpace
+from edge_tsad.detectors.joint_state import JointState
 from edge_tsad.detectors.modalities import MODALITIES, Stretches, cosines_and_sines, features_of
 from edge_tsad.detectors.triplets import (
     centre_pull,
@@ -287,3 +289,68 @@ def test_rounding_cannot_decide_a_score_where_two_classes_are_equally_near() -> 
         torch.testing.assert_close(shares[0], shares[1], rtol=0, atol=1e-3)
         between[..., 1] = 0.5
         torch.testing.assert_close(space.nearest(between)[0, 0], torch.tensor([1.0, 0.0, 0.0]))
+
+
+def related(points: int, seed: int) -> np.ndarray:
+    """Two channels that move together, and one on its own; f32[points, 3]."""
+    rng = np.random.default_rng(seed)
+    walk = np.convolve(rng.normal(0, 1, points + 7), np.ones(8) / 8**0.5, "valid")
+    columns = [walk, walk + rng.normal(0, 0.1, points), rng.normal(0, 1, points)]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def fitted_state(*, moving: bool) -> JointState:
+    state = JointState(3, 8, 4, moving=moving)
+    batches = [
+        (torch.from_numpy(related(64 * 40, seed).reshape(40, 64, 3)), torch.ones(40, 64, 3))
+        for seed in (0, 1)
+    ]
+    state.estimate(batches[:1], batches[1:])
+    return state
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_a_state_in_which_channels_part_is_far_from_the_history(moving: bool) -> None:
+    state = fitted_state(moving=moving)
+    normal = torch.from_numpy(related(640, 5).reshape(10, 64, 3))
+    seen = torch.ones_like(normal)
+    usual = state(normal, seen)
+    together, apart = normal.clone(), normal.clone()
+    together[:, :, :2] += 1.0
+    apart[:, :, 0] += 1.0
+    apart[:, :, 1] -= 1.0
+    length = np.sqrt(3)
+    assert usual.square().sum(dim=1).sqrt().median() < length
+    far = state(apart, seen)
+    assert far.median() > 1.5 * state(together, seen).median()
+    assert far[:, :2].mean() > 2 * far[:, 2].mean()
+
+
+def test_a_channel_that_is_not_seen_has_no_state_and_no_say() -> None:
+    state = fitted_state(moving=True)
+    normal = torch.from_numpy(related(64, 5)[None])
+    seen = torch.ones_like(normal)
+    seen[:, :, 1] = 0
+    wild = normal.clone()
+    wild[:, :, 1] = 9.0
+    assert torch.equal(state(normal, seen), state(wild, seen))
+    unseen = torch.zeros_like(seen)
+    assert torch.all(state(wild, unseen) == 0)
+
+
+def test_one_channel_has_no_joint_state() -> None:
+    timing = short_timing()
+    assert not CMDML(CMDMLSettings(1, timing, 2)).states
+    assert len(CMDML(CMDMLSettings(2, timing, 2)).states) == 2
+
+
+def test_a_class_is_told_by_what_sets_it_apart() -> None:
+    shapes = np.zeros((40, 32, 2), np.float32)
+    shapes[:10, :, 0] = 3.0
+    shapes[10:20, :, 1] = np.linspace(-2, 2, 32)
+    labels = np.repeat([0, 1, 2], [10, 10, 20])
+    told = behaviours(shapes, labels, ["flow", "temp"])
+    assert told[0] == "25% of the history; flow high"
+    assert "temp rising, lively" in told[1] and "flow" not in told[1]
+    assert told[2].endswith("as usual")
+    assert "flow" not in behaviours(shapes[:, :, :1], labels, ["flow"])[0]
