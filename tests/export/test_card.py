@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from oracles import bundles
-from oracles.toy_model import toy_model
+from oracles import bundles, toy_files
 
 from edge_tsad.runtime.threshold import Budget, Tail, Threshold
 from export.card import LIMITS, write_card
@@ -22,7 +21,7 @@ MANY, FEW = bundles.tail(50_000, 40), bundles.tail(100, 2)
 
 def card(tail: Tail = MANY, budget: Budget | None = None) -> str:
     threshold = Threshold.from_tail(tail, budget or Budget(1, 10_000))
-    return write_card(toy_model(), [FILE], threshold).decode()
+    return write_card(toy_files.model(), [FILE], threshold).decode()
 
 
 def section(text: str, title: str) -> list[str]:
@@ -31,9 +30,9 @@ def section(text: str, title: str) -> list[str]:
 
 
 def test_it_has_facts_of_the_training_and_none_of_its_data() -> None:
-    model = toy_model()
+    model = toy_files.model()
     lines = section(card(), "Training")
-    assert "- history: sines" in lines and "- points: 40000" in lines and "- seed: 0" in lines
+    assert "- history: sines" in lines and "- points: 20000" in lines and "- seed: 0" in lines
     assert any(line.startswith("- warnings: a <b>") for line in lines)
     assert "loss" not in card()
     digits = {f"{value:.4g}" for value in model.validation[0].ravel()[:200]}

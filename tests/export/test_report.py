@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from oracles import bundles, toy_files
-from oracles.toy_model import toy_model
 
 from edge_tsad.bundle import open_bundle
 from edge_tsad.cli import main
@@ -32,7 +31,7 @@ SECTIONS = [
 
 @pytest.fixture(scope="module")
 def model():
-    return toy_model(channel=CHANNEL)
+    return toy_files.model(CHANNEL)
 
 
 @pytest.fixture(scope="module")

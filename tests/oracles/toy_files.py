@@ -62,16 +62,16 @@ def file(kind: str, scheme: str = "none") -> bytes:
 
 
 @functools.cache
-def model() -> TrainedModel:
+def model(channel: str = "pressure") -> TrainedModel:
     """A trained model whose calibration are its own scores of normal operation."""
-    return model_of(detector())
+    return model_of(detector(), channel)
 
 
-def model_of(detector: ToyDetector) -> TrainedModel:
-    """A trained model around some toy."""
+def model_of(detector: ToyDetector, channel: str = "pressure") -> TrainedModel:
+    """A trained model around some toy; the first channel's name is given."""
     timing, stretch = detector.timing, held_out(20_000)
     policy = PolicySettings(resolve_after=timing.period)  # as training sets it
-    channels = (Channel("pressure", "bar"), Channel("flow"))
+    channels = (Channel(channel, "bar"), Channel("flow"))
     index = np.arange(len(stretch), dtype=np.int64)
     scorer = StreamScorer(timing, len(channels), TorchBackend(detector))
     score = scorer.extend(Cells(index, stretch.values, stretch.observed)).score
@@ -84,5 +84,11 @@ def model_of(detector: ToyDetector) -> TrainedModel:
         blocks,
         (normal().window, normal().observed),
         held_out(),
-        {"history": "sines", "seed": 0, "loss_curve": [3.0, 2.0], "warnings": []},
+        {
+            "history": "sines",
+            "points": len(stretch),
+            "seed": 0,
+            "loss_curve": [3.0, 2.0, 1.5],
+            "warnings": ["a <b>bold</b> warning"],
+        },
     )

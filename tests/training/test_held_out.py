@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from oracles import toy_files
 from oracles.histories import sines
-from oracles.toy_model import toy_model
 
 from edge_tsad.training import model as model_file
 from edge_tsad.training.held_out import reserve
@@ -86,7 +86,7 @@ def test_an_end_in_shreds_is_no_trial() -> None:
 
 
 def test_a_model_file_keeps_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = toy_model()
+    model = toy_files.model()
     observed = model.held_out.observed.copy()
     observed[3, 1] = 0
     model = replace(model, held_out=Segment(model.held_out.values, observed))
