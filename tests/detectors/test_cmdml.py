@@ -352,5 +352,6 @@ def test_a_class_is_told_by_what_sets_it_apart() -> None:
     told = behaviours(shapes, labels, ["flow", "temp"])
     assert told[0] == "25% of the history; flow high"
     assert "temp rising, lively" in told[1] and "flow" not in told[1]
-    assert told[2].endswith("as usual")
+    assert told[2].endswith("flow low, slightly")
+    assert behaviours(shapes, np.zeros(40, np.int64), ["flow", "temp"])[0].endswith("as usual")
     assert "flow" not in behaviours(shapes[:, :, :1], labels, ["flow"])[0]
