@@ -133,7 +133,7 @@ class JointState(nn.Module):
         values, vectors = np.linalg.eigh(covariance / np.outer(spread, spread))
         root = (vectors / np.sqrt(np.maximum(values, 0) + RIDGE)) @ vectors.T
         # Of a channel that the history never saw nothing is normal, and nothing is not.
-        root *= seen.any(axis=0)
+        root *= np.outer(seen.any(axis=0), seen.any(axis=0))
         self.centre.copy_(torch.from_numpy(centre))
         self.whitening.copy_(torch.from_numpy(root / spread))
         found = []
