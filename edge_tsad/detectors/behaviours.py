@@ -14,6 +14,9 @@ __all__ = ["behaviours"]
 NOTABLE = 1.0
 """Standard deviations over all stretches from which a trait is worth a word."""
 
+SLIGHT = 0.25
+"""Likewise for the greatest trait of a class that has no notable one."""
+
 MOST_CHANNELS = 3
 TRAITS = (("low", "high"), ("falling", "rising"), ("calm", "lively"))
 SPREAD_FLOOR = 0.05
@@ -49,16 +52,21 @@ def _traits(shapes: FloatArray) -> npt.NDArray[np.float64]:
 
 
 def _words(apart: npt.NDArray[np.float64], names: Sequence[str]) -> str:
-    """The notable traits f64[3, C] of the channels that differ most."""
+    """The notable traits f64[3, C] of the channels that differ most, or else the greatest one."""
     order = np.argsort(-np.abs(apart).max(axis=0), kind="stable")[:MOST_CHANNELS]
-    told = []
-    for channel in order:
-        deviations = apart[:, channel]
-        words = [
-            pair[int(value > 0)]
-            for pair, value in zip(TRAITS, deviations, strict=True)
-            if abs(value) >= NOTABLE
-        ]
-        if words:
-            told.append(f"{names[channel]} {', '.join(words)}".strip())
-    return "; ".join(told) or "as usual"
+    told = [_told(names[channel], apart[:, channel], NOTABLE) for channel in order]
+    if not any(told):
+        least = np.abs(apart).max()
+        mild = _told(names[order[0]], apart[:, order[0]], max(least, SLIGHT))
+        return f"{mild}, slightly" if mild else "as usual"
+    return "; ".join(words for words in told if words)
+
+
+def _told(name: str, deviations: npt.NDArray[np.float64], least: float) -> str:
+    """The traits f64[3] of a channel that deviate by ``least`` or more, after its name."""
+    words = [
+        pair[int(value > 0)]
+        for pair, value in zip(TRAITS, deviations, strict=True)
+        if abs(value) >= least
+    ]
+    return f"{name} {', '.join(words)}".strip() if words else ""

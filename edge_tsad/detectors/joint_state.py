@@ -132,6 +132,8 @@ class JointState(nn.Module):
         spread = np.sqrt(np.diag(covariance) + SPREAD_FLOOR**2)
         values, vectors = np.linalg.eigh(covariance / np.outer(spread, spread))
         root = (vectors / np.sqrt(np.maximum(values, 0) + RIDGE)) @ vectors.T
+        # Of a channel that the history never saw nothing is normal, and nothing is not.
+        root *= np.outer(seen.any(axis=0), seen.any(axis=0))
         self.centre.copy_(torch.from_numpy(centre))
         self.whitening.copy_(torch.from_numpy(root / spread))
         found = []

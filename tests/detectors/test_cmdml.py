@@ -338,6 +338,15 @@ def test_a_channel_that_is_not_seen_has_no_state_and_no_say() -> None:
     assert torch.all(state(wild, unseen) == 0)
 
 
+def test_a_channel_that_the_history_never_saw_has_no_state() -> None:
+    state = JointState(3, 8, 4, moving=True)
+    values, seen = torch.from_numpy(related(64 * 40, 0).reshape(40, 64, 3)), torch.ones(40, 64, 3)
+    values[:, :, 2], seen[:, :, 2] = 0, 0
+    state.estimate([(values, seen)], [(values, seen)])
+    appears = torch.from_numpy(related(64, 5)[None])
+    assert torch.all(state(appears, torch.ones_like(appears))[:, 2] == 0)
+
+
 def test_one_channel_has_no_joint_state() -> None:
     timing = short_timing()
     assert not CMDML(CMDMLSettings(1, timing, 2)).states
@@ -352,5 +361,6 @@ def test_a_class_is_told_by_what_sets_it_apart() -> None:
     told = behaviours(shapes, labels, ["flow", "temp"])
     assert told[0] == "25% of the history; flow high"
     assert "temp rising, lively" in told[1] and "flow" not in told[1]
-    assert told[2].endswith("as usual")
+    assert told[2].endswith("flow low, slightly")
+    assert behaviours(shapes, np.zeros(40, np.int64), ["flow", "temp"])[0].endswith("as usual")
     assert "flow" not in behaviours(shapes[:, :, :1], labels, ["flow"])[0]
