@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import EdgeTsadError, ExportError
+from edge_tsad.runtime.backends.base import DeviceBackend
 from edge_tsad.runtime.backends.checks import INPUTS, OUTPUTS, detail_names, first_line
 from export.windows import Windows
 
@@ -34,11 +35,13 @@ class Exporter(Protocol):
 
     ``runtimes`` maps each backend that can run its files to the least version they need; the first
     is the one that files are verified with. ``schemes`` are the quantization schemes it has.
+    ``kernels`` compute as other runtimes do: a file's scores must be nearly the same on them.
     """
 
     format: ClassVar[str]
     runtimes: ClassVar[Mapping[str, str]]
     schemes: ClassVar[tuple[str, ...]]
+    kernels: ClassVar[tuple[type[DeviceBackend], ...]]
 
     def convert(self, detector: Detector) -> bytes:
         """The detector as a float32 file, with the names that ``quantize`` goes by.

@@ -1,7 +1,7 @@
 """All that a file must pass before it is written; refusals are sentences with figures.
 
-Scores on windows (``verify``), what other runtimes get wrong (``traps``), ties among high scores,
-probe inputs, and alerts on a stream, in this order: the cheap ones first.
+Scores on windows (``verify``), what other runtimes get wrong (``traps``, ``kernels``), ties among
+high scores, probe inputs, and alerts on a stream, in this order: the cheap ones first.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from edge_tsad.runtime.threshold import Budget, Tail, Threshold
 from edge_tsad.types import FloatArray, IndexArray
 from export.alerts import LEAST_ALERTS, Matched, Stream, compose, match, onsets
 from export.base import Exporter
+from export.kernels import disagreement
 from export.probes import probe_windows
 from export.quantize import Scheme
 from export.subject import Subject
@@ -117,6 +118,13 @@ class Gate:
         trap = exporter.trap(data)
         if trap:
             raise RefusedError(f"{label}: refused, {trap}; {advice(scheme)}")
+        across = disagreement(data, exporter, checked.outputs, self.reference)
+        if across > scheme.across:
+            raise RefusedError(
+                f"{label}: refused, its scores differ by {across:.3g} of the distance from the"
+                " median normal score to the threshold between runtimes, where"
+                f" {scheme.across:g} is allowed; {advice(scheme)}"
+            )
         distinct, least = self._distinct(checked)
         worst = 0.0
         problem = ""
@@ -140,7 +148,7 @@ class Gate:
                 f" {matched.matched} agree (F1 {matched.f1:.3f}, where {LEAST_F1:g} is needed);"
                 f" {advice(scheme)}"
             )
-        facts = dataclasses.asdict(checked.parity) | _facts(matched, distinct, worst)
+        facts = dataclasses.asdict(checked.parity) | _facts(matched, distinct, worst, across)
         return Passed(facts, tail, checked.backend, found)
 
     @property
@@ -187,9 +195,10 @@ def _high_values(score: FloatArray) -> int:
     return len(np.unique(values[values >= np.quantile(values, 1 - HIGH)]))
 
 
-def _facts(matched: Matched, distinct: int, worst_probe: float) -> dict[str, Json]:
+def _facts(matched: Matched, distinct: int, worst_probe: float, across: float) -> dict[str, Json]:
     return {
         "alerts": dataclasses.asdict(matched) | {"f1": matched.f1, "changed": matched.changed},
         "distinct": distinct,
         "probes": worst_probe,
+        "across": across,
     }

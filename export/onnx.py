@@ -11,6 +11,7 @@ import torch
 
 from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import ExportError
+from edge_tsad.runtime.backends.base import DeviceBackend
 from edge_tsad.runtime.backends.checks import INPUTS
 from export.base import Graph, converting, require
 from export.onnx_quantize import (
@@ -37,6 +38,7 @@ class OnnxExporter:
     format: ClassVar[str] = "onnx"
     runtimes: ClassVar[Mapping[str, str]] = {"onnxruntime": "1.17"}
     schemes: ClassVar[tuple[str, ...]] = ("none", "fp16", "dynamic", "static", "weights")
+    kernels: ClassVar[tuple[type[DeviceBackend], ...]] = ()
 
     def convert(self, detector: Detector) -> bytes:
         """See `Exporter.convert`."""

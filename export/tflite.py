@@ -12,8 +12,11 @@ import numpy as np
 
 from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import ExportError
+from edge_tsad.runtime.backends.base import DeviceBackend
 from edge_tsad.runtime.backends.checks import INPUTS
 from export.base import Graph, converting, require
+from export.flatbuffer import packed
+from export.kernels import OwnKernels
 from export.quantize import LEAST_WEIGHTS, layer_shape, on_int8_grid
 from export.traps import tflite_trap
 from export.windows import Windows
@@ -50,6 +53,7 @@ class TFLiteExporter:
     format: ClassVar[str] = "tflite"
     runtimes: ClassVar[Mapping[str, str]] = {"litert": "1.3.0", "tflite-runtime": "2.14.0"}
     schemes: ClassVar[tuple[str, ...]] = ("none", "fp16", "dynamic", "static", "weights")
+    kernels: ClassVar[tuple[type[DeviceBackend], ...]] = (OwnKernels,)
 
     def convert(self, detector: Detector) -> bytes:
         """See `Exporter.convert`."""
@@ -204,7 +208,7 @@ def number(model: bytes) -> bytes:
 def strip(model: bytes) -> bytes:
     """Without names, empty tables and buffers, and facts of the conversion: a third of the file."""
     with converting("tflite"):
-        tools, tree = _read(model)
+        _, tree = _read(model)
         tree.description, tree.metadata = b"", None
         for graph in tree.subgraphs:
             for operator in graph.operators:
@@ -217,7 +221,7 @@ def strip(model: bytes) -> bytes:
                 if tensor.quantization is not None and tensor.quantization.scale is None:
                     tensor.quantization = None
         _drop_empty_buffers(tree)
-        return bytes(tools.convert_object_to_bytearray(tree))
+        return packed(tree)
 
 
 def _drop_empty_buffers(tree: Any) -> None:

@@ -34,6 +34,10 @@ class Windows:
             np.concatenate([part.observed for part in parts]),
         )
 
+    def first(self, count: int) -> Windows:
+        """At most ``count`` of the windows, the first ones."""
+        return Windows(self.window[:count], self.observed[:count])
+
     def take(self, count: int) -> Windows:
         """At most ``count`` of the windows, evenly spread."""
         chosen = np.unique(np.linspace(0, len(self) - 1, min(count, len(self))).astype(int))
