@@ -152,6 +152,15 @@ def test_onnx_stores_equal_weights_once():
     assert len(stored) == len(set(stored))
 
 
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_onnx_nodes_have_a_name_each(scheme):
+    """ONNX Runtime 1.21 refuses a model in which nodes that it fuses come out with equal names."""
+    import onnx
+
+    names = [n.name for n in onnx.load_model_from_string(toy_files.file("onnx", scheme)).graph.node]
+    assert all(names) and len(names) == len(set(names))
+
+
 class TestConverting:
     def test_hides_what_is_written_and_keeps_the_cause(self, capfd):
         wanted = r"^onnx: .*\(ValueError: no such op\)"
