@@ -6,10 +6,10 @@ Run from the repository's root:
 
 Each series is trained on once, or its model taken from MODELS; its stream is then scored once for
 each delay D, given in quarters of the window: a dominant period each, but several where periods are
-short and less where they are very long. Up to one it has the hop and smoothing that ``edge-tsad
-train --max-delay`` chooses, beyond those of one. "offline" is the longest D there is. Scores come
-from the torch module: export's gate holds the files to it. A stopped run goes on; the summary is
-OUT.csv, .md and .svg.
+short and less where they are very long. Up to the default it has the hop and smoothing
+that ``edge-tsad train --max-delay`` chooses, beyond it those of the default. "offline" is the
+longest D there is. Scores come from the torch module: export's gate holds the files to it. A
+stopped run goes on; the summary is OUT.csv, .md and .svg.
 """
 
 from __future__ import annotations

@@ -22,14 +22,15 @@ from edge_tsad.types import FloatArray, Timing
 
 __all__ = ["ShapeBank"]
 
-SHAPES = 256
+SHAPES = 224
 """Shapes of each length in a bank."""
 
-VALUES = 64
+VALUES = 48
 """Values that one period has in a bank, about; longer periods are coarsened to it."""
 
-SHARES = (0.25, 1.0)
-"""Lengths of the stretches in periods, ascending: a spike or a step, and a whole cycle."""
+SHARES = (0.25, 0.5, 1.0)
+"""Lengths of the stretches in periods, ascending: a spike or a step, half a cycle and
+a whole one."""
 
 LONGEST_SHARE = 4
 """A stretch is at most the window's length divided by this, so that most of the window is judged

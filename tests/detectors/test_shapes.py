@@ -121,6 +121,6 @@ def test_stretches_are_all_views_of_a_length(short: int, longer: int, more: int)
     assert torch.equal(found, series.unfold(2, short + longer, 1))
 
 
-def test_lengths_are_a_quarter_and_the_whole_of_a_period() -> None:
+def test_lengths_are_a_quarter_a_half_and_the_whole_of_a_period() -> None:
     made = ShapeBank(short_timing(window=1000, period=230), 1)
-    assert [shapes.length * made.step for shapes in made._sets()] == [56, 232]
+    assert [shapes.length * made.step for shapes in made._sets()] == [60, 115, 230]
