@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_tsad.errors import EdgeTsadError
 
-__all__ = ["read_limited", "sweep", "write_atomically"]
+__all__ = ["read_limited", "reason", "sweep", "write_atomically"]
 
 PART = ".part"
 

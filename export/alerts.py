@@ -23,10 +23,13 @@ from export.injection import EVENTS, Injector
 from export.repeats import Repeats
 from export.subject import Subject
 
-__all__ = ["LEAST_ALERTS", "Matched", "Stream", "compose", "match", "onsets"]
+__all__ = ["LEAST_ALERTS", "LEAST_COMPARED", "Matched", "Stream", "compose", "match", "onsets"]
 
 LEAST_ALERTS = 300
 """A stream goes on for so many alerts of the float model, and for as many injected anomalies …"""
+
+LEAST_COMPARED = 30
+"""Alerts of the float model below which no file can be compared with it."""
 
 MOST_ROUNDS = 12
 """… but no longer than so many rounds of these."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from edge_tsad.detectors.base import Detector
 from edge_tsad.errors import EdgeTsadError, ExportError
+from edge_tsad.files import reason
 from edge_tsad.runtime.backends.base import DeviceBackend
 from edge_tsad.runtime.backends.checks import INPUTS, OUTPUTS, detail_names, first_line
 from export.windows import Windows
@@ -110,7 +111,7 @@ def converting(what: str) -> Iterator[None]:
     they wrote meanwhile is logged at debug level.
     """
     level = logging.root.manager.disable
-    with tempfile.TemporaryFile("w+", errors="replace") as noise:
+    with _scratch(what) as noise:
         try:
             logging.disable(logging.ERROR)
             with warnings.catch_warnings(), _redirected(noise):
@@ -126,6 +127,17 @@ def converting(what: str) -> Iterator[None]:
             logging.disable(level)
             noise.seek(0)
             logger.debug("%s: the converter wrote: %s", what, noise.read())
+
+
+def _scratch(what: str) -> IO[str]:
+    """A temporary file, gone when it is closed."""
+    try:
+        return tempfile.TemporaryFile("w+", errors="replace")
+    except OSError as error:
+        raise ExportError(
+            f"{what}: there is no room for temporary files: {reason(error)}; free some, or name"
+            " another folder in TMPDIR"
+        ) from error
 
 
 class _Muted(io.TextIOBase):
@@ -157,9 +169,10 @@ def _redirected(noise: IO[str]) -> Iterator[None]:
         with contextlib.redirect_stdout(muted), contextlib.redirect_stderr(muted):
             yield
     finally:
-        noise.flush()
+        # First, so that an error of a full disk can still be told.
         os.dup2(kept, STDERR)
         os.close(kept)
+        noise.flush()
 
 
 def require(module: str) -> Any:

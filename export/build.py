@@ -11,8 +11,8 @@ from pathlib import Path
 from edge_tsad.bundle.archive import write_bundle
 from edge_tsad.bundle.manifest import DetectorInfo, Golden, Listed, Manifest, output_tensors
 from edge_tsad.detectors.base import Detector
-from edge_tsad.errors import EdgeTsadError, ExportError
-from edge_tsad.files import write_atomically
+from edge_tsad.errors import ExportError
+from edge_tsad.files import read_limited, write_atomically
 from edge_tsad.registry import EXPORTERS
 from edge_tsad.runtime.backends.checks import detail_names
 from edge_tsad.runtime.threshold import Budget
@@ -35,6 +35,9 @@ __all__ = [
 
 DEFAULT_FORMATS = ("tflite", "onnx")
 DEFAULT_SCHEMES = ("none", "dynamic")
+
+LARGEST_FILE = 1 << 30
+"""Bytes of a file in the way that are kept until the new ones are complete."""
 
 Progress = Callable[[str, int, int], None]
 """Called as ``progress(what, done, total)`` before each step."""
@@ -173,26 +176,22 @@ def export_bundle(
         write_bundle(out, manifest, members)
         return manifest
     # The files first, so that a folder that cannot be written to leaves no bundle behind.
-    with undoing() as written:
-        write_files(made, files_folder, written)
+    with undoing() as undo:
+        write_files(made, files_folder, undo)
         write_bundle(out, manifest, members)
     return manifest
 
 
 @contextlib.contextmanager
-def undoing() -> Iterator[list[Path]]:
-    """Paths to remove, the last first, if the body fails."""
-    new: list[Path] = []
-    try:
-        yield new
-    except EdgeTsadError:
-        for path in reversed(new):
-            path.rmdir() if path.is_dir() else path.unlink(missing_ok=True)
-        raise
+def undoing() -> Iterator[contextlib.ExitStack]:
+    """What undoes the body's work, the last step first; done if the body does not end."""
+    with contextlib.ExitStack() as undo:
+        yield undo
+        undo.pop_all()
 
 
-def write_files(made: Sequence[Exported], folder: Path, new: list[Path]) -> None:
-    """Write verified files into ``folder``, each whole; adds to ``new`` what was not there before.
+def write_files(made: Sequence[Exported], folder: Path, undo: contextlib.ExitStack) -> None:
+    """Write verified files into ``folder``, each whole; ``undo`` brings back what was there.
 
     Raises:
         ExportError: the folder cannot be made or written to.
@@ -200,16 +199,18 @@ def write_files(made: Sequence[Exported], folder: Path, new: list[Path]) -> None
     try:
         for missing in reversed([each for each in (folder, *folder.parents) if not each.exists()]):
             missing.mkdir()
-            new.append(missing)
+            undo.callback(missing.rmdir)
         folder.mkdir(exist_ok=True)  # fails if it is something else
     except OSError as error:
         raise ExportError(f"{folder}: cannot be made: {error.strerror}") from error
     for file in made:
         path = folder / file.name
-        known = path.exists()
+        if path.exists():
+            old = read_limited(path, LARGEST_FILE, ExportError)
+            undo.callback(write_atomically, path, old, ExportError)
+        else:
+            undo.callback(path.unlink, missing_ok=True)
         write_atomically(path, file.data, ExportError)
-        if not known:
-            new.append(path)
 
 
 def schemes_named(names: Sequence[str]) -> list[Scheme]:

@@ -33,6 +33,11 @@ def calibration_of(data: Series, channels: tuple[Channel, ...], timing: Timing) 
         DataError: a channel is missing, nothing varies, or no stretch is long enough.
     """
     normal = _arranged(data, channels, timing).without_anomalies()
+    if np.isnan(normal.values).all():
+        raise DataError(
+            f"{data.name}: holds no value of normal operation: all are missing or labelled as"
+            " anomalous; give other data"
+        )
     if not np.any(np.nan_to_num(np.ptp(_known(normal.values), axis=0)) > 0):
         raise DataError(
             f"{data.name}: is constant, so it says nothing about normal operation; give data in"

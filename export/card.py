@@ -48,8 +48,8 @@ def write_card(model: TrainedModel, files: Sequence[ModelFile], threshold: Thres
         "## Model files",
         "",
         "Score errors are against the float model, in units of threshold − median normal score, on"
-        " normal windows that the fit did not see (held_out_unseen tells). Alerts are those on a"
-        " stream with injected anomalies.",
+        f" normal windows that the fit {_seen(model)}. Alerts are those on a stream with injected"
+        " anomalies.",
         "",
         *_table(files),
         "",
@@ -59,6 +59,10 @@ def write_card(model: TrainedModel, files: Sequence[ModelFile], threshold: Thres
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def _seen(model: TrainedModel) -> str:
+    return "had not seen" if model.facts.get("held_out_unseen") else "had seen"
 
 
 def added_files(files: Sequence[ModelFile]) -> bytes:

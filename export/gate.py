@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_tsad.decode import Json
+from edge_tsad.errors import DataError
 from edge_tsad.runtime.backends.base import Backend
 from edge_tsad.runtime.threshold import Budget, Tail, Threshold
 from edge_tsad.types import FloatArray, IndexArray
-from export.alerts import LEAST_ALERTS, Matched, Stream, compose, match, onsets
+from export.alerts import LEAST_ALERTS, LEAST_COMPARED, Matched, Stream, compose, match, onsets
 from export.base import Exporter
 from export.kernels import disagreement
 from export.probes import probe_windows
@@ -40,6 +41,9 @@ float model's where it has fewer than twice as many: integer outputs tie, and th
 on steps."""
 
 HIGH = 0.05
+
+MOST_ALARMING = 0.1
+"""Share of the normal scores that may be above the threshold; a budget allows a thousandth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Gate:
 
         Raises:
             ExportError: there is nothing to compare on, or no threshold above the median.
+            DataError: the data are no normal operation to the model, or it hardly ever alerts.
         """
         threshold = subject.threshold(budget)
         normal = subject.held_out_windows()
@@ -85,11 +90,24 @@ class Gate:
             median=threshold.median,
             threshold=threshold.value,
         )
+        alarming = reference.alarming
+        if alarming > MOST_ALARMING:
+            raise DataError(
+                f"{subject.name}: {alarming:.0%} of the scores of the data that files are tried on"
+                " are above the model's threshold, so to the model they are no normal operation;"
+                " calibrate with other data, or train again with data like these"
+            )
         probes = {
             name: (windows, run(subject.backend, windows)["score"])
             for name, windows in probe_windows(normal).items()
         }
         stream, expected = compose(subject, threshold, seed)
+        if len(expected) < LEAST_COMPARED:
+            raise DataError(
+                f"{subject.name}: the model gives only {len(expected)} alerts on {stream.events}"
+                f" injected anomalies, where {LEAST_COMPARED} are needed to compare files by their"
+                " alerts; train on a longer history, or ask for a larger --budget"
+            )
         if len(expected) < LEAST_ALERTS:
             logger.warning(
                 "%s: the float model gives %d alerts on %d injected anomalies, where %d are wanted,"

@@ -108,7 +108,8 @@ def golden_bounds(
     """How far a gateway's scores may be from the float model's.
 
     Twice as far as here, because a runtime that rounds otherwise errs as much in other places, and
-    what exact files may differ by on top.
+    what exact files may differ by on top. Errors grow with the score, so they are allowed as a
+    share of it and a unit together: what is far above any alarm widens no bound near the threshold.
 
     Args:
         scheme: of the file.
@@ -117,7 +118,9 @@ def golden_bounds(
         level: score at which decisions are compared.
         unit: threshold − median normal score.
     """
-    here = float(np.abs(score - golden.score).max())
+    here = float((np.abs(score - golden.score) / (unit + np.abs(golden.score))).max())
     return Bounds(
-        absolute=2 * here + scheme.across * unit, relative=scheme.across_relative, level=level
+        absolute=(2 * here + scheme.across) * unit,
+        relative=2 * here + scheme.across_relative,
+        level=level,
     )

@@ -31,6 +31,10 @@ Outputs = dict[str, FloatArray]
 EXPECTED_BOUND = 1e-3
 """Allowed error of ``expected`` in an exact file, as a share of the channel's range."""
 
+EXPECTED_NEAR = 0.1
+"""The same in a file that is not exact, at the 99.9th percentile of normal windows: what an alert
+says was expected is looked at by people."""
+
 CHANNEL_BOUND = 1e-2
 """Allowed error of ``channel_score`` in an exact file, in units, at the 99.9th percentile: where no
 channel deviates, how a score is divided hangs on the last digits."""
@@ -95,6 +99,12 @@ class Reference:
         """Threshold − median normal score."""
         return self.threshold - self.median
 
+    @property
+    def alarming(self) -> float:
+        """The share of the normal windows' scores, as a stream has them, above the threshold."""
+        score = self.as_streamed(self.outputs["score"][: self.normal])
+        return float((score > self.threshold).mean())
+
     def as_streamed(self, score: FloatArray) -> npt.NDArray[np.float64]:
         """What a stream makes of window scores f32[n, T], but for its mean over several windows.
 
@@ -114,9 +124,10 @@ class Parity:
 
     ``max`` and ``distorted_max`` are over all points of the normal and the distorted windows;
     ``p999``, ``mean`` and ``distorted_p99`` over the scores as they are used in a stream.
-    ``channel_p999`` is of ``channel_score``. ``expected_max`` is in shares of a channel's range and
-    None where there is no ``expected``. ``changed`` counts windows, of ``windows``, on the other
-    side of the threshold.
+    ``distorted_share`` is the 99th percentile of the latter's errors as shares of the score and a
+    unit. ``channel_p999`` is of ``channel_score``. ``expected_max`` and ``expected_p999``, which is
+    of normal windows, are in shares of a channel's range and None where there is no ``expected``.
+    ``changed`` counts windows, of ``windows``, on the other side of the threshold.
     """
 
     runtime: str
@@ -128,8 +139,10 @@ class Parity:
     mean: float
     distorted_max: float
     distorted_p99: float
+    distorted_share: float
     channel_p999: float
     expected_max: float | None
+    expected_p999: float | None
     changed: int
     latency_ms: float
 
@@ -199,6 +212,8 @@ def _compare(backend: Backend, version: str, outputs: Outputs, reference: Refere
             - reference.as_streamed(reference.outputs["score"])
         )
     used = np.where(np.isfinite(used), used, np.inf) / unit
+    above = np.maximum(reference.as_streamed(reference.outputs["score"]) - reference.median, 0)
+    expected = _expected_errors(errors, reference)
     return Parity(
         runtime=backend.name,
         runtime_version=version,
@@ -209,20 +224,28 @@ def _compare(backend: Backend, version: str, outputs: Outputs, reference: Refere
         mean=float(used[:count].mean()),
         distorted_max=float(score[count:].max()),
         distorted_p99=float(np.quantile(used[count:], 0.99, method="higher")),
+        distorted_share=float(
+            np.quantile((used / (1 + above / unit))[count:], 0.99, method="higher")
+        ),
         channel_p999=float(np.quantile(errors["channel_score"], 0.999, method="higher")) / unit,
-        expected_max=_expected_error(errors, reference),
+        expected_max=None if expected is None else float(expected.max()),
+        expected_p999=None
+        if expected is None
+        else float(np.quantile(expected[:count], 0.999, method="higher")),
         changed=_changed(outputs["score"], reference),
         latency_ms=_latency_ms(backend, reference.windows.take(8)),
     )
 
 
-def _expected_error(
+def _expected_errors(
     errors: dict[str, npt.NDArray[np.float32]], reference: Reference
-) -> float | None:
+) -> npt.NDArray[np.float32] | None:
+    """In shares of the channels' ranges; None where nothing is expected."""
     if "expected" not in errors:
         return None
     span = np.ptp(reference.windows.window[: reference.normal], axis=(0, 1))
-    return float((errors["expected"] / np.where(span > 0, span, 1)).max())
+    shares: npt.NDArray[np.float32] = errors["expected"] / np.where(span > 0, span, 1)
+    return shares
 
 
 def _changed(score: FloatArray, reference: Reference) -> int:
@@ -274,6 +297,17 @@ def _problems(parity: Parity, scheme: Scheme) -> Iterator[str]:
     most = 0 if scheme.exact else int(CHANGED_SHARE * parity.windows)
     if parity.changed > most:
         yield f"{parity.changed} of {parity.windows} windows are decided otherwise"
+    if not parity.distorted_share <= scheme.distorted:
+        yield (
+            f"its scores of distorted windows differ by {parity.distorted_share:.1%} of themselves"
+            f" at the 99th percentile, where {scheme.distorted:.1%} is allowed"
+        )
+    seen = parity.expected_p999 or 0.0
+    if not scheme.exact and not seen <= EXPECTED_NEAR:
+        yield (
+            f"its expected values differ by {seen:.3g} of a channel's range at the 99.9th"
+            f" percentile of normal windows, where {EXPECTED_NEAR:g} is allowed"
+        )
 
 
 def advice(scheme: Scheme) -> str:

@@ -104,15 +104,19 @@ class LazyGroup(click.Group):
         sys.exit(status if isinstance(status, int) else 0)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Time-series anomaly detection for edge gateways.
+
+\b
+Example:
+  edge-tsad train history.csv --out model.safetensors
+  edge-tsad export model.safetensors
+  edge-tsad run --bundle model-1.0.0.tsad --source csv:live.csv --broker mqtt://localhost
+  edge-tsad alerts --broker mqtt://localhost
+""",
+)
 @click.version_option(__version__, prog_name="edge-tsad")
 def main() -> None:
-    r"""Time-series anomaly detection for edge gateways.
-
-    \b
-    Example:
-      edge-tsad train history.csv --out model
-      edge-tsad export model --out .
-      edge-tsad run --bundle model-1.0.0.tsad --source csv:live.csv --broker mqtt://localhost
-      edge-tsad alerts --broker mqtt://localhost
-    """
+    """The command line itself."""

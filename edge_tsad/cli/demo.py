@@ -39,7 +39,13 @@ Example:
     show_default=True,
     help="Folder for everything that the demo makes.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of everything drawn at random.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of everything drawn at random.",
+)
 def command(out: Path, seed: int) -> None:
     """Play the story, print the table, draw the picture."""
     with needs("all"):

@@ -11,6 +11,7 @@ import click
 from edge_tsad.bundle.manifest import NAME, VERSION
 from edge_tsad.cli.file_table import Tell, file_table, processors, run_all
 from edge_tsad.cli.tables import number
+from edge_tsad.cli.targets import check_target
 from edge_tsad.cli.workstation import needs
 from edge_tsad.errors import ConfigError
 
@@ -49,13 +50,33 @@ Examples:
 )
 @click.option("--name", help="Name of the bundle.  [MODEL's name]")
 @click.option("--version", default="1.0.0", show_default=True, help="Version of the bundle.")
-@click.option("--counter", default=1, show_default=True, help="Grows with each bundle of a place.")
-@click.option("--minimum-counter", default=0, show_default=True, help="Least counter after it.")
+@click.option(
+    "--counter",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Grows with each bundle of a place.",
+)
+@click.option(
+    "--minimum-counter",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Least counter that gateways accept after it.",
+)
 @click.option("--budget", help='Alarm budget to verify with, such as "1/7d" or "1/10000pt".')
-@click.option("--seed", default=0, show_default=True, help="Of golden windows and distortions.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of golden windows and distortions.",
+)
 @click.option("--files", type=click.Path(path_type=Path), help="Folder for the model files too.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Bundle or folder.  [NAME-VERSION.tsad]"
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Bundle, replaced if it exists, or folder.  [NAME-VERSION.tsad]",
 )
 @click.option("--jobs", type=click.IntRange(1), help="Models at once.  [all processors]")
 def command(
@@ -76,7 +97,16 @@ def command(
         raise ConfigError("--files: is for one model; files of several would have equal names")
     if not VERSION.fullmatch(version):
         raise ConfigError(f"--version: {version!r} is no version such as 1.0.0")
+    if options["counter"] < options["minimum_counter"]:
+        raise ConfigError(
+            f"--counter: {options['counter']} is below --minimum-counter"
+            f" {options['minimum_counter']}, so that no gateway would take the bundle"
+        )
+    if options["files"] is not None and options["files"].exists() and not options["files"].is_dir():
+        raise ConfigError(f"--files: {options['files']} is no folder; give one")
     targets = [_target(name or model.stem, version, out) for model in models]
+    for target in targets:
+        check_target(target, [*models, options["calibration"]])
     if len(set(targets)) < len(targets):
         raise ConfigError("MODEL: two models would become the same bundle; rename one of them")
     work = functools.partial(export_one, version=version, options=options)
@@ -94,11 +124,7 @@ def _target(name: str, version: str, out: Path | None) -> Path:
     if not NAME.fullmatch(name):
         raise ConfigError(f"--name: {name!r} is no plain name of letters, digits, '.', '_' and '-'")
     target = out or Path(f"{name}-{version}.tsad")
-    if target.is_dir():
-        target /= f"{name}-{version}.tsad"
-    if not target.parent.is_dir():
-        raise ConfigError(f"--out: the folder {target.parent} does not exist; make it first")
-    return target
+    return target / f"{name}-{version}.tsad" if target.is_dir() else target
 
 
 def export_one(

@@ -86,6 +86,8 @@ def run_all(
                     ),
                 )
             )
+            if isinstance(outcomes[0], list):
+                bar.update(task, completed=bar.tasks[0].total)
         else:
             from joblib import Parallel, delayed
 

@@ -20,6 +20,9 @@ __all__ = ["command"]
 CLASSES = "behaviours"
 """The setting of a detector that says in words what each class of behaviour is."""
 
+LONG = ("loss_curve",)
+"""Facts of the training that only --json shows, and report draws."""
+
 EXAMPLE = """\b
 Example:
   edge-tsad info pump-1.0.tsad
@@ -75,7 +78,7 @@ def render(facts: dict[str, Json]) -> list[str]:
         "Timing": timing(facts),
         "Files": files(facts["files"]),
         "On this machine": trials(facts["here"]) if "here" in facts else [],
-        "Alarm budgets": budgets(facts["files"]),
+        "Alarm budgets": budgets(facts["files"], facts.get("here", {}).get("chosen")),
         "Checks and training": pairs(provenance(facts)),
         "Warnings": [f"! {line}" for line in facts["warnings"]],
     }
@@ -145,14 +148,24 @@ def timing(facts: dict[str, Json]) -> list[str]:
 
 
 def files(rows: list[dict[str, Json]]) -> list[str]:
-    """One line per model file."""
+    """One line per model file; its error is in units of threshold − median normal score."""
     body = []
     for row in rows:
         runtimes = ", ".join(f"{name} >= {least}" for name, least in row["runtimes"].items())
-        size = number(row["size"])
-        parity = settings(row["parity"])
-        body.append([row["path"], row["format"], row["scheme"], size, runtimes or "-", parity])
-    return table(["file", "format", "scheme", "bytes", "runtimes", "against the float model"], body)
+        parity = row["parity"]
+        error, alerts, floating = (parity.get(key) for key in ("p999", "alerts", "in_float"))
+        body.append(
+            [
+                *(row["path"], row["format"]),
+                row["scheme"] + (f" ({len(floating)} layers float)" if floating else ""),
+                number(row["size"]),
+                "-" if error is None else f"{error:.2g}",
+                f"{alerts['changed']} of {alerts['expected']}" if alerts else "-",
+                runtimes or "-",
+            ]
+        )
+    header = ["file", "format", "scheme", "bytes", "error 99.9 %", "alerts changed", "runtimes"]
+    return table(header, body)
 
 
 def here(path: Path) -> dict[str, Json]:
@@ -179,34 +192,43 @@ def trials(facts: dict[str, Json]) -> list[str]:
     return [*lines, f"{chosen['path']} on {chosen['runtime']} is used: {facts['why']}"]
 
 
-def budgets(rows: list[dict[str, Json]]) -> list[str]:
-    """What each alarm budget means for each file, and how much history is still missing."""
-    body, needs = [], dict[str, None]()
-    for row in rows:
-        for entry in row["budgets"]:
-            body.append(budget_cells(row["path"], entry))
-            if entry["needed"]:
-                needs[need(row, entry)] = None
-    header = ["file", "budget", "threshold", "state", "expected openings", "will be seen (90 %)"]
-    return table(header, body) + list(needs)
+def budgets(rows: list[dict[str, Json]], chosen: dict[str, Json] | None) -> list[str]:
+    """What each alarm budget means for the file in use, and how much history is still missing.
+
+    Files have thresholds of their own, but all from one history: one of them says enough.
+    """
+    if not rows:
+        return []
+    path = chosen["path"] if chosen else rows[0]["path"]
+    row = next(one for one in rows if one["path"] == path)
+    needs: dict[str, list[str]] = {}
+    for entry in row["budgets"]:
+        if entry["needed"]:
+            needs.setdefault(need(row, entry), []).append(entry["budget"])
+    header = ["budget", "threshold", "state", "expected openings", "will be seen (90 %)"]
+    lines = table(header, [budget_cells(entry) for entry in row["budgets"]])
+    lines += [f"{', '.join(which)}: {text}" for text, which in needs.items()]
+    if len(rows) > 1:
+        lines.append(f"These are of {path}; --json has the thresholds of all files.")
+    return lines
 
 
-def budget_cells(path: str, entry: dict[str, Json]) -> list[str]:
+def budget_cells(entry: dict[str, Json]) -> list[str]:
     """One row of the table of budgets."""
     expected = "unknown" if entry["expected"] is None else f"{entry['expected']:.3g}"
     if entry["interval"]:
         low, high = entry["interval"]
         expected += f" ({low:.3g} to {high:.3g})"
     seen = "unknown" if entry["counts"] is None else "{} to {}".format(*entry["counts"])
-    return [path, entry["budget"], f"{entry['threshold']:.5g}", entry["state"], expected, seen]
+    return [entry["budget"], f"{entry['threshold']:.5g}", entry["state"], expected, seen]
 
 
 def need(row: dict[str, Json], entry: dict[str, Json]) -> str:
     """How much more history a budget needs."""
     needed, history = entry["needed"], row["history"]
     return (
-        f"{row['path']}, {entry['budget']}: {entry['state']} from {amount(history)} of history; "
-        f"{amount(needed)} more would calibrate it"
+        f"{entry['state']} from {amount(history)} of history; {amount(needed)} more would"
+        " calibrate it"
     )
 
 
@@ -222,6 +244,7 @@ def provenance(facts: dict[str, Json]) -> dict[str, str]:
     training = {
         key.replace("_", " "): value if isinstance(value, str) else json.dumps(value)
         for key, value in facts["training"].items()
+        if key not in LONG
     }
     return {
         "golden windows": f"{golden['count']} in {golden['path']}, from seed {golden['seed']}",

@@ -12,6 +12,7 @@ from edge_tsad.bundle.manifest import VERSION
 from edge_tsad.cli.export import names_in
 from edge_tsad.cli.file_table import Tell, file_table, processors, run_all
 from edge_tsad.cli.tables import number
+from edge_tsad.cli.targets import check_target
 from edge_tsad.cli.workstation import needs
 from edge_tsad.errors import ConfigError
 
@@ -52,9 +53,13 @@ Examples:
 @click.option("--version", help="Version of the new bundle.  [the old one, counted up]")
 @click.option("--counter", type=click.IntRange(0), help="Of the new bundle.  [one more]")
 @click.option("--budget", help='Alarm budget to verify with, such as "1/7d" or "1/10000pt".')
-@click.option("--seed", default=0, show_default=True, help="Of distortions.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Bundle or folder.  [NAME-VERSION.tsad]"
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of distortions."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Bundle, replaced if it exists, or folder.  [NAME-VERSION.tsad]",
 )
 @click.option("--jobs", type=click.IntRange(1), help="Bundles at once.  [all processors]")
 def command(
@@ -69,6 +74,8 @@ def command(
     if len(bundles) > 1 and out is not None and not out.is_dir():
         raise ConfigError(f"--out: {out} is no folder, and there are several bundles")
     targets = [_target(path, version, out, next_version) for path in bundles]
+    for target in targets:
+        check_target(target, [*bundles, options["calibration"]])
     if len(set(targets)) < len(targets):
         raise ConfigError("BUNDLE: two bundles would become the same file; give them folders")
     work = functools.partial(quantize_one, options=options)
@@ -88,13 +95,7 @@ def _target(path: Path, version: str | None, out: Path | None, next_version: Any
     old = open_bundle(path).manifest
     name = f"{old.name}-{version or next_version(old.version)}.tsad"
     target = out or Path(name)
-    if target.is_dir():
-        target /= name
-    if not target.parent.is_dir():
-        raise ConfigError(f"--out: the folder {target.parent} does not exist; make it first")
-    if target.exists() and target.samefile(path):
-        raise ConfigError(f"--out: {target} is the bundle itself; give another file")
-    return target
+    return target / name if target.is_dir() else target
 
 
 def quantize_one(

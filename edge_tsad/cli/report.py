@@ -8,8 +8,9 @@ import click
 
 from edge_tsad.bundle import open_bundle
 from edge_tsad.cli.tables import number
+from edge_tsad.cli.targets import check_target
 from edge_tsad.cli.workstation import needs
-from edge_tsad.errors import ConfigError, DataError
+from edge_tsad.errors import DataError
 from edge_tsad.files import write_atomically
 
 __all__ = ["command"]
@@ -31,7 +32,9 @@ Example:
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--budget", help='Alarm budget to show, such as "1/7d" or "1/10000pt".')
-@click.option("--out", type=click.Path(path_type=Path), help="HTML file.  [BUNDLE.report.html]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="HTML file or folder.  [BUNDLE.report.html]"
+)
 def command(*, bundle: Path, model: Path, budget: str | None, out: Path | None) -> None:
     """Draw and write."""
     with needs("export"):
@@ -39,8 +42,9 @@ def command(*, bundle: Path, model: Path, budget: str | None, out: Path | None) 
         from edge_tsad.training.model import TrainedModel
         from export.report import gather, report_html
     target = out or bundle.with_suffix(".report.html")
-    if not target.parent.is_dir():
-        raise ConfigError(f"--out: the folder {target.parent} does not exist; make it first")
+    if target.is_dir():
+        target /= bundle.with_suffix(".report.html").name
+    check_target(target, [bundle, model])
     opened, trained = open_bundle(bundle), TrainedModel.load(model)
     wanted = None if budget is None else Budget.parse(budget, trained.timing)
     page = report_html(gather(opened, trained, wanted))

@@ -53,7 +53,13 @@ Examples:
     "@FILE has one a line; may be repeated.",
 )
 @click.option("--set", "settings", multiple=True, help="NAME=VALUE of the detector: steps=200, …")
-@click.option("--seed", default=0, show_default=True, help="Of everything drawn at random.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of everything drawn at random.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Model file.  [DATA's name]")
 def command(
     *,

@@ -134,8 +134,39 @@ class TestStory:
     def test_a_file_in_the_folders_place_is_said(self, model: Path, tmp_path: Path) -> None:
         (tmp_path / "taken").touch()
         args = ["--format", "onnx", "--quantize", "none", "--files", tmp_path / "taken"]
-        refused(run("export", model, *args, "--out", tmp_path / "x.tsad"), "cannot be made")
+        refused(run("export", model, *args, "--out", tmp_path / "x.tsad"), "taken is no folder")
         assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+    def test_what_is_read_is_never_written_over(self, model: Path, tmp_path: Path) -> None:
+        before = model.read_bytes()
+        refused(run("export", model, "--out", model), "is read by this command")
+        assert model.read_bytes() == before
+        data = calibration(tmp_path)
+        refused(
+            run("export", model, "--calibration", data, "--out", data), "is read by this command"
+        )
+        made = run("export", model, "--format", "onnx", "--quantize", "none", "--out", tmp_path)
+        assert made.exit_code == 0, made.output
+        bundle = tmp_path / "toy-1.0.0.tsad"
+        for out in (bundle, data):
+            said = run("quantize", bundle, "--calibration", data, "--out", out)
+            refused(said, "is read by this command")
+        refused(run("report", bundle, model, "--out", bundle), "is read by this command")
+
+    @pytest.mark.parametrize(
+        ("args", "words"),
+        [
+            (["--seed", "-1"], "--seed"),
+            (["--counter", "-1"], "--counter"),
+            (["--counter", "1", "--minimum-counter", "2"], "--counter: 1 is below"),
+            (["--out", "/proc/x.tsad"], "/proc/x.tsad cannot be written"),
+        ],
+    )
+    def test_what_could_only_fail_later_is_said_first(
+        self, model: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], words: str
+    ) -> None:
+        monkeypatch.setattr("export.build.Bench", None)  # nothing of the work may begin
+        refused(run("export", model, *args), words)
 
 
 @pytest.fixture
@@ -165,6 +196,17 @@ class TestDisk:
         refused(run("export", model, *args), "no space is left on the device")
         assert list(disk.iterdir()) == []
         assert [path.name for path in tmp_path.iterdir()] == ["disk"]
+
+    def test_a_full_disk_for_the_bundle_brings_back_what_its_files_replaced(
+        self, model: Path, disk: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "files").mkdir()
+        old = tmp_path / "files" / "toy-fp32.onnx"
+        old.write_bytes(b"older")
+        args = (*self.ARGS, "--files", tmp_path / "files", "--out", disk)
+        refused(run("export", model, *args), "no space is left on the device")
+        assert old.read_bytes() == b"older"
+        assert [path.name for path in (tmp_path / "files").iterdir()] == ["toy-fp32.onnx"]
 
     def test_a_full_disk_for_the_bundle_takes_its_files_away_too(
         self, model: Path, disk: Path, tmp_path: Path

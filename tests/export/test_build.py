@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -150,7 +151,7 @@ class TestRefusal:
         (tmp_path / "file").touch()
         made = export_files(model, formats=["onnx"], schemes=["none"])
         with pytest.raises(ExportError, match="cannot be made"):
-            write_files(made, tmp_path / "file" / "folder", [])
+            write_files(made, tmp_path / "file" / "folder", contextlib.ExitStack())
 
     @pytest.mark.parametrize(
         ("options", "error", "words"),

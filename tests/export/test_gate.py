@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from oracles import toy_files
 
+from edge_tsad.errors import DataError
 from edge_tsad.registry import BACKENDS
+from edge_tsad.training.series import Segment
 from export.alerts import Stream, match
 from export.gate import Gate
 from export.quantize import SCHEMES
@@ -87,6 +91,14 @@ def test_right_files_pass_and_their_facts_are_kept(gate, kind, scheme):
         assert facts["alerts"]["changed"] == 0
 
 
+def test_data_that_are_no_normal_operation_are_said():
+    subject = subject_of(toy_files.model(), 0)
+    wild = np.random.default_rng(0).normal(0, 100, subject.held_out.values.shape)
+    held_out = Segment(wild.astype(np.float32), subject.held_out.observed)
+    with pytest.raises(DataError, match=r"\d+% of the scores .* no normal operation"):
+        Gate.of(dataclasses.replace(subject, held_out=held_out), None, 0)
+
+
 class TestRefuses:
     def test_one_quantized_operator_that_destroys_scores(self, gate):
         data = toy_files.file("onnx")
@@ -118,6 +130,18 @@ class TestRefuses:
         low = gate.reference.threshold - 0.01 * gate.reference.unit
         wrong = after(toy_files.file("onnx"), "score", ("Min", (np.float32(low),), {}))
         with pytest.raises(RefusedError, match=r"decided otherwise|of its alerts differ"):
+            check(gate, wrong, "onnx", "dynamic")
+
+    def test_scores_that_are_cut_off_far_above_the_threshold(self, gate):
+        """No alert differs by it, and yet no one can tell a small anomaly from a large one."""
+        most = gate.reference.threshold + 3 * gate.reference.unit
+        wrong = after(toy_files.file("onnx"), "score", ("Min", (np.float32(most),), {}))
+        with pytest.raises(RefusedError, match="scores of distorted windows differ by"):
+            check(gate, wrong, "onnx", "dynamic")
+
+    def test_expected_values_that_nobody_could_have_expected(self, gate):
+        wrong = after(toy_files.file("onnx"), "expected", ("Mul", (np.float32(-100),), {}))
+        with pytest.raises(RefusedError, match=r"expected values differ by .* channel's range"):
             check(gate, wrong, "onnx", "dynamic")
 
     def test_a_runtime_that_computes_something_else(self, gate, monkeypatch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -83,10 +85,19 @@ class TestGolden:
 
     @pytest.mark.parametrize("scheme", SCHEMES.values(), ids=lambda scheme: scheme.name)
     def test_bounds_hold_twice_what_was_measured_and_little_more(self, golden, scheme):
-        score = golden.score + np.float32(0.01)
-        bounds = golden_bounds(scheme, golden, score, level=LEVEL, unit=0.2)
-        assert 0.02 < bounds.absolute <= 0.02 + 0.2 * scheme.across + 1e-6
+        error = 0.05 * (0.2 + golden.score)
+        bounds = golden_bounds(scheme, golden, golden.score + error, level=LEVEL, unit=0.2)
+        allowed = bounds.absolute + bounds.relative * golden.score
+        slack = scheme.across * 0.2 + scheme.across_relative * golden.score
+        assert np.allclose(allowed, 2 * error + slack, rtol=1e-4)
         assert bounds.level == LEVEL
+
+    def test_errors_far_above_the_level_widen_no_bound_near_it(self, golden):
+        score = golden.score * np.float32(1.05)
+        bounds = golden_bounds(SCHEMES["dynamic"], golden, score, level=LEVEL, unit=0.2)
+        high = dataclasses.replace(golden, score=golden.score * np.float32(100))
+        far = golden_bounds(SCHEMES["dynamic"], high, score * 100, level=LEVEL, unit=0.2)
+        assert far.absolute < 2 * bounds.absolute
 
 
 def test_distorted_windows_are_reproducible_and_distorted():
