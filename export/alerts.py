@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_tsad.errors import DataError
 from edge_tsad.runtime.alerting import AlertEvent, AlertPolicy
 from edge_tsad.runtime.backends.base import Backend
 from edge_tsad.runtime.resampler import Resampler
@@ -33,6 +34,10 @@ LEAST_COMPARED = 30
 
 MOST_ROUNDS = 12
 """… but no longer than so many rounds of these."""
+
+MOST_ALARMING = 0.3
+"""Share of the scores of normal operation that may be above the threshold. A budget allows a
+thousandth, but an export shall not fail because the end of a history went astray for a while."""
 
 ENOUGH = 0.75
 """Share of a round's anomalies that must alarm, or the next round is stronger …"""
@@ -83,11 +88,15 @@ class Matched:
 
 
 class Alarms:
-    """A backend behind a gateway's pipeline; says at which positions of a stream alerts began."""
+    """A backend behind a gateway's pipeline; says at which positions of a stream alerts began.
+
+    ``scored`` counts the scores so far, and ``above`` those of them above the threshold.
+    """
 
     def __init__(self, backend: Backend, subject: Subject, threshold: Threshold) -> None:
         timing, channels = subject.timing, subject.channels
-        self._step_ns, self._next = timing.step_ns, BEGIN
+        self._step_ns, self._next, self._threshold = timing.step_ns, BEGIN, threshold.value
+        self.scored, self.above = 0, 0
         self._pipeline = StreamPipeline(
             Resampler(timing.step_ns, channels),
             StreamScorer(timing, len(channels), Repeats(backend)),
@@ -98,7 +107,10 @@ class Alarms:
         """Take in the next points f32[n, C]."""
         index = np.arange(self._next, self._next + len(values), dtype=np.int64)
         self._next += len(values)
-        return _begun(self._pipeline.extend(index * self._step_ns, values)[1])
+        scores, events = self._pipeline.extend(index * self._step_ns, values)
+        self.scored += int(np.isfinite(scores.score).sum())
+        self.above += int((scores.score > self._threshold).sum())
+        return _begun(events)
 
     def finish(self) -> list[int]:
         """What the newest point still brings."""
@@ -114,12 +126,21 @@ def compose(subject: Subject, threshold: Threshold, seed: int) -> tuple[Stream, 
 
     ``subject.held_out`` as it is, then rounds of anomalies in it: of all kinds as long as most of
     them alarm, stronger and stronger ones where a threshold is hard to reach.
+
+    Raises:
+        DataError: what is held out is no normal operation to the float model.
     """
     held_out = subject.held_out
     values = np.where(held_out.observed > 0, held_out.values, np.float32(np.nan))
     alarms = Alarms(subject.backend, subject, threshold)
     injector = Injector(held_out, subject.timing, subject.policy, seed)
     parts, found, severity = [values], alarms.extend(values), 1.0
+    if alarms.above > MOST_ALARMING * alarms.scored:
+        raise DataError(
+            f"{subject.name}: {alarms.above:,} of {alarms.scored:,} scores of the data that files"
+            " are tried on are above the model's threshold, so to the model they are no normal"
+            " operation; calibrate with other data, or train again with data like these"
+        )
 
     def wanted(_: object = None) -> bool:
         return len(found) < LEAST_ALERTS or len(parts) <= LEAST_ALERTS

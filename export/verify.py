@@ -99,12 +99,6 @@ class Reference:
         """Threshold − median normal score."""
         return self.threshold - self.median
 
-    @property
-    def alarming(self) -> float:
-        """The share of the normal windows' scores, as a stream has them, above the threshold."""
-        score = self.as_streamed(self.outputs["score"][: self.normal])
-        return float((score > self.threshold).mean())
-
     def as_streamed(self, score: FloatArray) -> npt.NDArray[np.float64]:
         """What a stream makes of window scores f32[n, T], but for its mean over several windows.
 

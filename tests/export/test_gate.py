@@ -95,7 +95,7 @@ def test_data_that_are_no_normal_operation_are_said():
     subject = subject_of(toy_files.model(), 0)
     wild = np.random.default_rng(0).normal(0, 100, subject.held_out.values.shape)
     held_out = Segment(wild.astype(np.float32), subject.held_out.observed)
-    with pytest.raises(DataError, match=r"\d+% of the scores .* no normal operation"):
+    with pytest.raises(DataError, match=r"[\d,]+ of [\d,]+ scores .* no normal operation"):
         Gate.of(dataclasses.replace(subject, held_out=held_out), None, 0)
 
 
