@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_tsad.cli.tables import number, pairs
-from edge_tsad.cli.workstation import needs
+from edge_tsad.cli.workstation import needs, seed_option
 from edge_tsad.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,13 +39,7 @@ Example:
     show_default=True,
     help="Folder for everything that the demo makes.",
 )
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Of everything drawn at random.",
-)
+@seed_option("Of everything drawn at random.")
 def command(out: Path, seed: int) -> None:
     """Play the story, print the table, draw the picture."""
     with needs("all"):

@@ -12,7 +12,7 @@ from edge_tsad.bundle.manifest import NAME, VERSION
 from edge_tsad.cli.file_table import Tell, file_table, processors, run_all
 from edge_tsad.cli.tables import number
 from edge_tsad.cli.targets import check_target
-from edge_tsad.cli.workstation import needs
+from edge_tsad.cli.workstation import needs, seed_option
 from edge_tsad.errors import ConfigError
 
 __all__ = ["command", "names_in"]
@@ -65,13 +65,7 @@ Examples:
     help="Least counter that gateways accept after it.",
 )
 @click.option("--budget", help='Alarm budget to verify with, such as "1/7d" or "1/10000pt".')
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Of golden windows and distortions.",
-)
+@seed_option("Of golden windows and distortions.")
 @click.option("--files", type=click.Path(path_type=Path), help="Folder for the model files too.")
 @click.option(
     "--out",

@@ -13,7 +13,7 @@ from edge_tsad.cli.export import names_in
 from edge_tsad.cli.file_table import Tell, file_table, processors, run_all
 from edge_tsad.cli.tables import number
 from edge_tsad.cli.targets import check_target
-from edge_tsad.cli.workstation import needs
+from edge_tsad.cli.workstation import needs, seed_option
 from edge_tsad.errors import ConfigError
 
 __all__ = ["command"]
@@ -53,9 +53,7 @@ Examples:
 @click.option("--version", help="Version of the new bundle.  [the old one, counted up]")
 @click.option("--counter", type=click.IntRange(0), help="Of the new bundle.  [one more]")
 @click.option("--budget", help='Alarm budget to verify with, such as "1/7d" or "1/10000pt".')
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of distortions."
-)
+@seed_option("Of distortions.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -12,7 +12,14 @@ import click
 
 from edge_tsad.cli.listed import lines_of
 from edge_tsad.cli.tables import duration, number, pairs
-from edge_tsad.cli.workstation import data_options, duration_ns, needs, progress_bar, units_of
+from edge_tsad.cli.workstation import (
+    data_options,
+    duration_ns,
+    needs,
+    progress_bar,
+    seed_option,
+    units_of,
+)
 from edge_tsad.errors import ConfigError, DataError
 from edge_tsad.training.effort import FAST, THOROUGH
 
@@ -53,13 +60,7 @@ Examples:
     "@FILE has one a line; may be repeated.",
 )
 @click.option("--set", "settings", multiple=True, help="NAME=VALUE of the detector: steps=200, …")
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    default=0,
-    show_default=True,
-    help="Of everything drawn at random.",
-)
+@seed_option("Of everything drawn at random.")
 @click.option("--out", type=click.Path(path_type=Path), help="Model file.  [DATA's name]")
 def command(
     *,

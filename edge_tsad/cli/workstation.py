@@ -15,7 +15,7 @@ from edge_tsad.errors import ConfigError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-__all__ = ["data_options", "duration_ns", "needs", "progress_bar", "units_of"]
+__all__ = ["data_options", "duration_ns", "needs", "progress_bar", "seed_option", "units_of"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -54,6 +54,11 @@ def data_options(function: Function) -> Function:
         click.option("--unit", multiple=True, help="CHANNEL=UNIT; may be repeated."),
     ]
     return functools.reduce(lambda wrapped, option: option(wrapped), reversed(options), function)
+
+
+def seed_option(what: str) -> Callable[[Function], Function]:
+    """The option ``--seed``, 0 by default; ``what`` says what it is of."""
+    return click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help=what)
 
 
 def units_of(pairs: tuple[str, ...]) -> dict[str, str]:

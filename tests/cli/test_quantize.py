@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from oracles import toy_files
 
 from edge_tsad.cli import main
 from edge_tsad.cli.file_table import HEADER, file_table
+from edge_tsad.errors import ExportError
 from edge_tsad.registry import DETECTORS
+from export.base import converting
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +129,13 @@ class TestStory:
             'pip install "edge-tsad[export]"',
         )
         assert list(tmp_path.iterdir()) == []
+
+    def test_no_room_for_temporary_files_is_said(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+        with pytest.raises(ExportError, match="no room for temporary files"), converting("x"):
+            pass
 
     def test_several_models_need_a_folder_and_no_name(self, model: Path) -> None:
         refused(run("export", model, model, "--name", "a"), "--out is a folder")

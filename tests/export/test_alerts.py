@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from oracles import toy_files
 
+from edge_tsad.errors import DataError
 from edge_tsad.training.series import Segment
 from edge_tsad.types import PolicySettings
 from export import alerts
@@ -79,6 +80,12 @@ class TestCompose:
         again, same = compose(subject, threshold, seed=0)
         assert np.array_equal(stream.values, again.values)
         assert np.array_equal(onsets, same)
+
+    def test_a_model_that_hardly_alarms_is_an_error(self, subject, monkeypatch):
+        monkeypatch.setattr(alerts, "MOST_ROUNDS", 1)
+        monkeypatch.setattr("export.gate.LEAST_COMPARED", LEAST_ALERTS)
+        with pytest.raises(DataError, match=rf"where {LEAST_ALERTS} are needed to compare files"):
+            Gate.of(subject, None, 0)
 
     def test_ends_and_warns_where_too_few_alarm(self, subject, monkeypatch, caplog):
         monkeypatch.setattr(alerts, "MOST_ROUNDS", 1)
