@@ -51,10 +51,26 @@ def broker() -> Iterator[int]:
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     try:
+        listening(port)
         yield port
     finally:
         process.terminate()
         process.wait()
+
+
+def listening(port: int) -> None:
+    """Wait until something takes connections at ``port`` of this machine.
+
+    Raises:
+        TimeoutError: nothing does within ``READY_S``.
+    """
+    end_s = time.monotonic() + READY_S
+    while time.monotonic() < end_s:
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        time.sleep(0.05)
+    raise TimeoutError(f"no broker listens at port {port}")
 
 
 def feed(port: int, stop: threading.Event) -> None:
