@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO, Any, ClassVar, Protocol
 
 import torch
@@ -59,7 +59,11 @@ class Exporter(Protocol):
         """
 
     def quantize(
-        self, model: bytes, scheme: str, calibration: Windows, floating: Collection[int] = ()
+        self,
+        model: bytes,
+        scheme: str,
+        calibration: Windows,
+        overrides: Mapping[int, str] | None = None,
     ) -> bytes:
         """The final file: a float32 file quantized by ``scheme``, without names and paths.
 
@@ -67,8 +71,8 @@ class Exporter(Protocol):
             model: what ``convert`` gave, or a final file of the scheme ``none``.
             scheme: how to store and compute large layers.
             calibration: normal and distorted windows, for schemes that need ranges.
-            floating: positions in ``layers`` of those that compute in float32; their weights are
-                stored as float16.
+            overrides: by positions in ``layers``, what layers take instead of ``scheme``:
+                ``weights`` or ``fp16``, both of which compute in float32.
 
         Raises:
             ExportError: the quantizer is missing or failed.

@@ -22,6 +22,10 @@ from export.windows import Windows, calibration_windows
 
 __all__ = ["Bench", "Exported"]
 
+IN_FLOAT = {"weights": "int8", "fp16": "float16"}
+"""Schemes of layers that compute in float32 in a file of an integer scheme, with the type of their
+weights, the smaller one first."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -67,18 +71,21 @@ class Bench:
         """The file of ``scheme``, or where that is refused the one of the scheme instead of it.
 
         Where the file with all large layers quantized is refused, those that cost the most compute
-        in float32, one more at a time. All are called ``label``; the entry's scheme says which it
-        is, and its facts which layers.
+        in float32, one more at a time; their weights stay int8, and where that is not enough become
+        float16. All are called ``label``; the entry's scheme says which it is, and its facts which
+        layers.
 
         Raises:
             ExportError: the last of them was refused.
         """
-        for floating in self._choices(original, exporter, scheme):
-            data = exporter.quantize(original, scheme.name, self.ranges, floating)
+        layers = exporter.layers(original)
+        for overrides in self._choices(original, exporter, scheme):
+            data = exporter.quantize(original, scheme.name, self.ranges, overrides)
+            in_float = {at: f"{layers[at]} ({IN_FLOAT[how]})" for at, how in overrides.items()}
             try:
-                return self.finish(label, data, exporter, scheme, floating)
+                return self.finish(label, data, exporter, scheme, in_float)
             except RefusedError as error:
-                logger.info("%s (in float: %s)", error, ", ".join(floating.values()) or "none")
+                logger.info("%s (in float: %s)", error, ", ".join(in_float.values()) or "none")
                 refusal = error
         if not scheme.instead:
             raise refusal
@@ -88,16 +95,16 @@ class Bench:
     def _choices(
         self, original: bytes, exporter: Exporter, scheme: Scheme
     ) -> Iterator[dict[int, str]]:
-        """Layers to leave out, by their positions: none, the worst, the worst two and so on."""
+        """What layers take instead of ``scheme``: none, the worst, the worst two and so on."""
         yield {}
-        layers = exporter.layers(original)
         # At least one is quantized, or the file would have the wrong name.
-        most = min(scheme.floating, len(layers) - 1)
-        if most < 1:
+        most = len(exporter.layers(original)) - 1
+        if not scheme.mixed or most < 1:
             return
         order = most_harmful(original, exporter, scheme, self.ranges, self.gate.reference)
-        for count in range(1, most + 1):
-            yield {position: layers[position] for position in sorted(order[:count])}
+        for instead in IN_FLOAT:
+            for count in range(1, most + 1):
+                yield dict.fromkeys(sorted(order[:count]), instead)
 
     def finish(
         self,
@@ -105,7 +112,7 @@ class Bench:
         data: bytes,
         exporter: Exporter,
         scheme: Scheme,
-        floating: Mapping[int, str] | None = None,
+        in_float: Mapping[int, str] | None = None,
     ) -> Exported:
         """Let one file through the gate and give it its tail and bounds."""
         passed = self.gate.check(label, data, exporter, scheme)
@@ -113,7 +120,7 @@ class Bench:
         score = run(passed.backend, Windows(golden.window, golden.observed))["score"]
         bounds = golden_bounds(scheme, golden, score, level=self.level, unit=unit)
         made: dict[str, Json] = {
-            "in_float": {str(at): shape for at, shape in (floating or {}).items()},
+            "in_float": {str(at): layer for at, layer in (in_float or {}).items()},
             "operators": dict(exporter.operators(data)),
         }
         entry = ModelFile(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -67,27 +67,33 @@ class OnnxExporter:
         return [layer.shape for layer in large_products(prepared(model), exact=False)]
 
     def quantize(
-        self, model: bytes, scheme: str, calibration: Windows, floating: Collection[int] = ()
+        self,
+        model: bytes,
+        scheme: str,
+        calibration: Windows,
+        overrides: Mapping[int, str] | None = None,
     ) -> bytes:
         """See `Exporter.quantize`."""
         onnx = require("onnx")
         proto = prepared(model)
         layers = large_products(proto, exact=False)
-        large = nodes_of(layer for i, layer in enumerate(layers) if i not in floating)
-        left_out = nodes_of(layer for i, layer in enumerate(layers) if i in floating)
         exact = nodes_of(large_products(proto, exact=True))
+        schemes = [(overrides or {}).get(i, scheme) for i in range(len(layers))]
+
+        def of(name: str) -> list[str]:
+            return nodes_of(
+                layer for layer, own in zip(layers, schemes, strict=True) if own == name
+            )
+
         if scheme == "dynamic":
-            proto = dynamic_int8(proto, large)
+            proto = dynamic_int8(proto, of("dynamic"))
         elif scheme == "static":
-            proto = static_int8(proto, large, calibration)
-        elif scheme == "weights":
-            int8_weights(proto, large)
-        elif scheme == "fp16":
-            half_weights(proto, large)
-        elif scheme != "none":
+            proto = static_int8(proto, of("static"), calibration)
+        elif scheme not in ("none", "fp16", "weights"):
             raise ExportError(f"onnx: quantization {scheme!r} is not available for this format")
+        half_weights(proto, of("fp16"))
+        int8_weights(proto, of("weights"))
         if scheme != "none":
-            half_weights(proto, left_out)
             int8_weights(proto, exact)
         share_initializers(proto)
         strip(proto)

@@ -17,12 +17,6 @@ LEAST_WEIGHTS = 1024
 reconstruction and the heads, a tenth of the file; quantizing them too took the error of scores from
 .01–.08 to .12–.20 units."""
 
-FLOATING = 6
-"""Large layers that may compute in float32, of five in a net of one channel and eight in one of
-several; at least one is int8 in a file called so. On SKAB's valve 1 the reconstruction's last layer
-alone cost .16 of the .19 units that static int8 did; there four are enough for the scores, and it
-takes more until two runtimes agree on them."""
-
 GRID_SLACK = 1e-4
 """Distance from a step of the grid, in steps, that is rounding of float32."""
 
@@ -46,8 +40,8 @@ class Scheme:
         distorted: error of the scores of distorted windows at the 99th percentile, as a share of
             the score and a unit; ranges of ``static`` end where calibration did, so that it shows
             large anomalies smaller than they are.
-        floating: how many large layers may compute in float32, those first that cost the most,
-            until a file passes.
+        mixed: whether all large layers but one may compute in float32, those first that cost the
+            most, until a file passes.
         instead: the scheme that is taken where this one is refused; empty if there is none.
     """
 
@@ -59,7 +53,7 @@ class Scheme:
     across_relative: float
     probe: float
     distorted: float
-    floating: int = 0
+    mixed: bool = False
     instead: str = ""
 
 
@@ -79,8 +73,10 @@ SCHEMES = {
         Scheme("fp16", "fp16", 0.02, False, 1e-3, 1e-4, 0.02, 0.02),
         # Quantized activations cost most where the normal is nearly free of noise and the unit
         # small; weights alone then keep the size, and on nets this small the speed is the same.
-        Scheme("dynamic", "int8", 0.10, False, 0.05, 0.01, 0.25, 0.25, FLOATING, instead="weights"),
-        Scheme("static", "int8s", 0.10, False, 0.02, 0.01, 0.25, math.inf, FLOATING),
+        Scheme(
+            "dynamic", "int8", 0.10, False, 0.05, 0.01, 0.25, 0.25, mixed=True, instead="weights"
+        ),
+        Scheme("static", "int8s", 0.10, False, 0.02, 0.01, 0.25, math.inf, mixed=True),
         Scheme("weights", "int8w", 0.10, False, 0.05, 0.01, 0.25, 0.25),
     )
 }

@@ -39,7 +39,7 @@ def most_harmful(
     every = range(len(exporter.layers(original)))
     harm = []
     for layer in every:
-        others = [other for other in every if other != layer]
+        others = {other: "fp16" for other in every if other != layer}
         data = exporter.quantize(original, scheme.name, ranges, others)
         score = run(kind(data, shape=windows.window.shape[1:]), windows)["score"]
         error = float(np.abs(reference.as_streamed(score) - right).mean())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -68,14 +68,18 @@ class TFLiteExporter:
         return [layer.shape for layer in large_layers(number(model)) if not layer.exact]
 
     def quantize(
-        self, model: bytes, scheme: str, calibration: Windows, floating: Collection[int] = ()
+        self,
+        model: bytes,
+        scheme: str,
+        calibration: Windows,
+        overrides: Mapping[int, str] | None = None,
     ) -> bytes:
         """See `Exporter.quantize`."""
         if scheme == "none":
             return strip(model)
         if scheme not in RECIPES:
             raise ExportError(f"tflite: quantization {scheme!r} is not available for this format")
-        return strip(quantized(number(model), RECIPES[scheme], calibration, floating))
+        return strip(quantized(number(model), scheme, calibration, overrides or {}))
 
     def trap(self, model: bytes) -> str:
         """See `Exporter.trap`."""
@@ -91,11 +95,11 @@ class TFLiteExporter:
 
 
 def quantized(
-    model: bytes, recipe: Recipe, calibration: Windows, floating: Collection[int]
+    model: bytes, scheme: str, calibration: Windows, overrides: Mapping[int, str]
 ) -> bytes:
-    """Large fully connected layers by ``recipe``, but for those of ``floating``.
+    """Large fully connected layers by the recipe of ``scheme``, or that of ``overrides``.
 
-    Ranges, where the recipe needs them, are the least and the greatest value met, not the moving
+    Ranges, where ``scheme`` needs them, are the least and the greatest value met, not the moving
     average that the quantizer would take: it clips the spikes that matter.
     """
     quantizer = require("ai_edge_quantizer.quantizer")
@@ -103,9 +107,8 @@ def quantized(
     with converting("tflite quantization"):
         task = quantizer.Quantizer(model)
         activations = types.TensorQuantizationConfig(num_bits=8, symmetric=False)
-        for how, outputs in _parts(large_layers(model), recipe, floating):
-            if not outputs:
-                continue
+        for name, outputs in _parts(large_layers(model), scheme, overrides).items():
+            how = RECIPES[name]
             task.update_quantization_recipe(
                 regex=f"^({'|'.join(outputs)});?$",
                 operation_name=types.TFLOperationName.FULLY_CONNECTED,
@@ -121,7 +124,7 @@ def quantized(
                     explicit_dequantize=how.compute == "FLOAT",
                 ),
             )
-        ranges = _ranges(model, task, calibration) if recipe.static else None
+        ranges = _ranges(model, task, calibration) if RECIPES[scheme].static else None
         return bytes(task.quantize(ranges, enable_progress_report=False).quantized_model)
 
 
@@ -159,21 +162,16 @@ def large_layers(model: bytes) -> list[Layer]:
     return list(found.values())
 
 
-def _parts(
-    layers: list[Layer], recipe: Recipe, floating: Collection[int]
-) -> list[tuple[Recipe, list[str]]]:
-    """Recipes, each with what it is for: ``recipe`` for all layers but those that stay out."""
-    others = [layer for layer in layers if not layer.exact]
-    return [
-        (recipe, _outputs(layer for i, layer in enumerate(others) if i not in floating)),
-        (RECIPES["fp16"], _outputs(layer for i, layer in enumerate(others) if i in floating)),
-        # They lose nothing as int8 weights; see `on_int8_grid`.
-        (RECIPES["weights"], _outputs(layer for layer in layers if layer.exact)),
-    ]
-
-
-def _outputs(layers: Iterable[Layer]) -> list[str]:
-    return [output for layer in layers for output in layer.outputs]
+def _parts(layers: list[Layer], scheme: str, overrides: Mapping[int, str]) -> dict[str, list[str]]:
+    """Names of recipes, with the outputs of the layers that each is for."""
+    parts: dict[str, list[str]] = {}
+    for position, layer in enumerate(layer for layer in layers if not layer.exact):
+        parts.setdefault(overrides.get(position, scheme), []).extend(layer.outputs)
+    # These lose nothing as int8 weights; see `on_int8_grid`.
+    for layer in layers:
+        if layer.exact:
+            parts.setdefault("weights", []).extend(layer.outputs)
+    return parts
 
 
 def _ranges(model: bytes, task: Any, calibration: Windows) -> Any:

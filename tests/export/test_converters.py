@@ -81,16 +81,28 @@ class TestEveryFormat:
             assert exporter.layers(model) == ["32→32", "32→32"]
 
     @pytest.mark.parametrize("scheme", ["dynamic", "static"])
-    def test_a_layer_that_is_left_out_computes_in_float(self, kind, scheme):
+    def test_a_layer_with_float16_weights_computes_in_float(self, kind, scheme):
         exporter, windows = EXPORTERS[kind](), toy_files.normal()
         sizes, errors = [], []
         exact = outputs(toy_files.file(kind), kind, windows)["score"]
-        for floating in ([], [0], [1], [0, 1]):
-            data = exporter.quantize(toy_files.original(kind), scheme, windows, floating)
+        for places in ([], [0], [1], [0, 1]):
+            overrides = dict.fromkeys(places, "fp16")
+            data = exporter.quantize(toy_files.original(kind), scheme, windows, overrides)
             sizes.append(len(data))
             errors.append(np.abs(outputs(data, kind, windows)["score"] - exact).mean())
         assert sizes[0] < sizes[1] < len(toy_files.file(kind))
         assert errors[3] < 0.1 * min(errors[:3]), "all with float16 weights"
+
+    @pytest.mark.parametrize("scheme", ["dynamic", "static"])
+    def test_a_layer_with_int8_weights_computes_in_float(self, kind, scheme):
+        exporter, windows = EXPORTERS[kind](), toy_files.normal()
+        original = toy_files.original(kind)
+        every = exporter.quantize(original, scheme, windows, {0: "weights", 1: "weights"})
+        found = outputs(every, kind, windows)["score"]
+        alone = outputs(toy_files.file(kind, "weights"), kind, windows)["score"]
+        assert np.array_equal(found, alone)
+        one = exporter.quantize(original, scheme, windows, {0: "weights"})
+        assert len(one) < len(exporter.quantize(original, scheme, windows, {0: "fp16"}))
 
     @pytest.mark.parametrize("scheme", SCHEMES)
     def test_inputs_and_outputs_stay_float(self, kind, scheme):

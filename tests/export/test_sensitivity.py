@@ -40,4 +40,4 @@ def test_only_the_layer_that_costs_most_stays_float(kind, bench):
     assert worst == [1, 0]
     made = bench.quantized("toy", original, exporter, scheme)
     assert made.entry.scheme == "dynamic", "and not the scheme instead"
-    assert made.entry.parity["in_float"] == {"1": "32→32"}
+    assert made.entry.parity["in_float"] == {"1": "32→32 (float16)"}
