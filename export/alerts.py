@@ -23,6 +23,7 @@ from edge_tsad.types import FloatArray, IndexArray
 from export.injection import EVENTS, Injector
 from export.repeats import Repeats
 from export.subject import Subject
+from export.windows import Windows
 
 __all__ = ["LEAST_ALERTS", "LEAST_COMPARED", "Matched", "Stream", "compose", "match", "onsets"]
 
@@ -59,6 +60,20 @@ class Stream:
     values: FloatArray
     injected_from: int
     events: int
+
+    def windows(self, points: int, count: int) -> Windows:
+        """At most ``count`` windows of so many points, evenly spread over what was injected.
+
+        A missing value is the one before it, as the runtime hands it over.
+        """
+        seen = np.isfinite(self.values)
+        rows = np.arange(len(seen))[:, None]
+        last = np.maximum.accumulate(np.where(seen, rows, 0), axis=0)
+        filled = np.nan_to_num(np.take_along_axis(self.values, last, axis=0))
+        first = min(self.injected_from, len(seen) - points)
+        begins = np.unique(np.linspace(first, len(seen) - points, count).astype(int))
+        within = begins[:, None] + np.arange(points)
+        return Windows(filled[within], seen[within].astype(np.float32))
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,7 @@ class Bench:
         most = len(exporter.layers(original)) - 1
         if not scheme.mixed or most < 1:
             return
-        order = most_harmful(original, exporter, scheme, self.ranges, self.gate.reference)
+        order = most_harmful(original, exporter, scheme, self.ranges, self.gate)
         for instead in IN_FLOAT:
             for count in range(1, most + 1):
                 yield dict.fromkeys(sorted(order[:count]), instead)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -15,7 +15,7 @@ from edge_tsad.errors import EdgeTsadError, ExportError
 if TYPE_CHECKING:
     from edge_tsad.bundle.manifest import ModelFile
 
-__all__ = ["Tell", "file_table", "processors", "run_all"]
+__all__ = ["Tell", "file_table", "processors", "run_all", "scheme_cell"]
 
 HEADER = (
     "file",
@@ -40,11 +40,10 @@ def file_table(files: Iterable[ModelFile], prefix: str = "") -> list[list[str]]:
     for entry in files:
         facts: Any = entry.parity
         alerts, operators = facts.get("alerts"), facts.get("operators", {})
-        floating = facts.get("in_float")
         rows.append(
             [
                 prefix + entry.path,
-                entry.scheme + (f" ({len(floating)} layers float)" if floating else ""),
+                scheme_cell(entry.scheme, facts),
                 number(entry.size),
                 f"{facts['max']:.2g}",
                 f"{facts['p999']:.2g}",
@@ -56,6 +55,12 @@ def file_table(files: Iterable[ModelFile], prefix: str = "") -> list[list[str]]:
             ]
         )
     return rows
+
+
+def scheme_cell(scheme: str, facts: Mapping[str, Any]) -> str:
+    """The scheme, and how many large layers compute in float32 all the same."""
+    count = len(facts.get("in_float") or ())
+    return f"{scheme} ({count} {'layer' if count == 1 else 'layers'} float)" if count else scheme
 
 
 def run_all(

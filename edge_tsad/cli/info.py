@@ -9,6 +9,7 @@ import click
 
 from edge_tsad.bundle import open_bundle
 from edge_tsad.bundle.summary import summarize
+from edge_tsad.cli.file_table import scheme_cell
 from edge_tsad.cli.tables import duration, number, pairs, printable, table
 from edge_tsad.cli.trust import keys_option, load_keys
 from edge_tsad.decode import Json, encode
@@ -153,11 +154,11 @@ def files(rows: list[dict[str, Json]]) -> list[str]:
     for row in rows:
         runtimes = ", ".join(f"{name} >= {least}" for name, least in row["runtimes"].items())
         parity = row["parity"]
-        error, alerts, floating = (parity.get(key) for key in ("p999", "alerts", "in_float"))
+        error, alerts = parity.get("p999"), parity.get("alerts")
         body.append(
             [
                 *(row["path"], row["format"]),
-                row["scheme"] + (f" ({len(floating)} layers float)" if floating else ""),
+                scheme_cell(row["scheme"], parity),
                 number(row["size"]),
                 "-" if error is None else f"{error:.2g}",
                 f"{alerts['changed']} of {alerts['expected']}" if alerts else "-",

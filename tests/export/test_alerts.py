@@ -13,7 +13,7 @@ from edge_tsad.errors import DataError
 from edge_tsad.training.series import Segment
 from edge_tsad.types import PolicySettings
 from export import alerts
-from export.alerts import LEAST_ALERTS, compose
+from export.alerts import LEAST_ALERTS, Stream, compose
 from export.gate import Gate
 from export.injection import EVENTS, Injector
 from export.subject import subject_of
@@ -94,3 +94,23 @@ class TestCompose:
         assert gate.stream.events == EVENTS
         assert len(gate.expected) < LEAST_ALERTS
         assert f"where {LEAST_ALERTS} are wanted" in caplog.text
+
+
+class TestWindowsOfAStream:
+    def test_are_of_what_was_injected(self):
+        values = np.arange(100, dtype=np.float32)[:, None]
+        windows = Stream(values, 40, 1).windows(10, 5)
+        assert windows.window.shape == windows.observed.shape == (5, 10, 1)
+        assert windows.window[:, 0, 0].tolist() == [40, 52, 65, 77, 90]
+        assert (np.diff(windows.window[:, :, 0]) == 1).all()
+        assert (windows.observed == 1).all()
+
+    def test_a_missing_value_is_the_one_before_it(self):
+        values = np.array([[np.nan], [1], [np.nan], [np.nan], [4]], np.float32)
+        windows = Stream(values, 0, 1).windows(5, 1)
+        assert windows.window[0, :, 0].tolist() == [0, 1, 1, 1, 4]
+        assert windows.observed[0, :, 0].tolist() == [0, 1, 0, 0, 1]
+
+    def test_few_injected_points_are_joined_by_those_before(self):
+        values = np.arange(10, dtype=np.float32)[:, None]
+        assert Stream(values, 8, 1).windows(5, 3).window[:, 0, 0].tolist() == [5]

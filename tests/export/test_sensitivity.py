@@ -36,7 +36,7 @@ def test_only_the_layer_that_costs_most_stays_float(kind, bench):
     original = exporter.convert(fragile())
     with pytest.raises(RefusedError):
         bench.finish("all", exporter.quantize(original, "dynamic", bench.ranges), exporter, scheme)
-    worst = most_harmful(original, exporter, scheme, bench.ranges, bench.gate.reference)
+    worst = most_harmful(original, exporter, scheme, bench.ranges, bench.gate)
     assert worst == [1, 0]
     made = bench.quantized("toy", original, exporter, scheme)
     assert made.entry.scheme == "dynamic", "and not the scheme instead"
