@@ -17,15 +17,14 @@ def bridge(x: Tensor, observed: Tensor) -> Tensor:
 
     In each pass a missing point takes the mean of those points at the pass's distance before and
     after it that are known by then, and is known itself from then on. What is still missing at the
-    end is 0. The value that a missing point had has no say.
+    end is 0. The value that a missing point had has no say. ``observed`` is 0 or 1.
     """
-    value, known = x * observed, observed
+    both = torch.stack([x * observed, observed], dim=1).permute(0, 3, 1, 2)
     for reach in REACHES:
-        count = _around(known, reach)
-        found = count.clamp(max=1.0) * (1 - known)
-        value = value + _around(value, reach) / count.clamp(min=1.0) * found
-        known = known + found
-    return value
+        around = _around(both, reach)
+        # Divided by how many are known, their number itself becomes 1, or 0 where there is none.
+        both = both + around / around[:, :, 1:].clamp(min=1.0) * (1 - both[:, :, 1:])
+    return both[:, :, 0].transpose(1, 2)
 
 
 def as_seen(reference: Tensor, x: Tensor, observed: Tensor) -> Tensor:
@@ -34,17 +33,10 @@ def as_seen(reference: Tensor, x: Tensor, observed: Tensor) -> Tensor:
 
 
 def _around(x: Tensor, reach: int) -> Tensor:
-    """The sum of the points ``reach`` before and after each point; 0 beyond the window.
+    """The sums f32[B, C, r, T] of the points ``reach`` before and after; 0 beyond the window.
 
-    One convolution: slices, paddings and a sum would be five operators in each of twelve places.
+    One convolution: slices, paddings and a sum would be five operators in each pass.
     """
-    channels = x.shape[2]
-    taps = torch.tensor([1.0, 0.0, 1.0], device=x.device).reshape(1, 1, 1, 3)
-    found = conv2d(
-        x.unsqueeze(1).permute(0, 3, 1, 2),
-        taps.expand(channels, 1, 1, 3),
-        padding=(0, reach),
-        dilation=(1, reach),
-        groups=channels,
-    )
-    return found.permute(0, 2, 3, 1).squeeze(1)
+    channels = x.shape[1]
+    taps = torch.tensor([1.0, 0.0, 1.0], device=x.device).expand(channels, 1, 1, 3)
+    return conv2d(x, taps, padding=(0, reach), dilation=(1, reach), groups=channels)
