@@ -15,7 +15,7 @@ from export.base import Exporter
 from export.gate import Gate
 from export.golden import golden_bounds, make_golden
 from export.quantize import SCHEMES, Scheme
-from export.sensitivity import most_harmful
+from export.sensitivity import Sensitivity
 from export.subject import Subject
 from export.verify import RefusedError, run
 from export.windows import Windows, calibration_windows
@@ -44,14 +44,14 @@ class Bench:
     """What every file of a subject is held against, and made with.
 
     ``level`` is the score at which decisions about golden windows are compared; ``ranges`` are the
-    windows that ranges of activations are taken from.
+    windows that ranges of activations may be taken from.
     """
 
     subject: Subject
     gate: Gate
     golden: GoldenWindows
     level: float
-    ranges: Windows
+    ranges: tuple[Windows, ...]
 
     @classmethod
     def of(cls, subject: Subject, budget: Budget | None, seed: int) -> Bench:
@@ -79,8 +79,8 @@ class Bench:
             ExportError: the last of them was refused.
         """
         layers = exporter.layers(original)
-        for overrides in self._choices(original, exporter, scheme):
-            data = exporter.quantize(original, scheme.name, self.ranges, overrides)
+        for ranges, overrides in self._choices(original, exporter, scheme):
+            data = exporter.quantize(original, scheme.name, ranges, overrides)
             in_float = {at: f"{layers[at]} ({IN_FLOAT[how]})" for at, how in overrides.items()}
             try:
                 return self.finish(label, data, exporter, scheme, in_float)
@@ -94,17 +94,22 @@ class Bench:
 
     def _choices(
         self, original: bytes, exporter: Exporter, scheme: Scheme
-    ) -> Iterator[dict[int, str]]:
-        """What layers take instead of ``scheme``: none, the worst, the worst two and so on."""
-        yield {}
+    ) -> Iterator[tuple[Windows, dict[int, str]]]:
+        """Windows for ranges, and what layers take instead of ``scheme``: at first none."""
+        ranges = self.ranges[0]
+        if not scheme.mixed:
+            yield ranges, {}
+            return
+        sensitivity = Sensitivity.of(exporter, self.gate)
+        if scheme.ranged:
+            ranges = sensitivity.best_ranges(original, scheme, self.ranges)
+        yield ranges, {}
         # At least one is quantized, or the file would have the wrong name.
         most = len(exporter.layers(original)) - 1
-        if not scheme.mixed or most < 1:
-            return
-        order = most_harmful(original, exporter, scheme, self.ranges, self.gate)
+        order = sensitivity.most_harmful(original, scheme, ranges) if most > 0 else []
         for instead in IN_FLOAT:
             for count in range(1, most + 1):
-                yield dict.fromkeys(sorted(order[:count]), instead)
+                yield ranges, dict.fromkeys(sorted(order[:count]), instead)
 
     def finish(
         self,

@@ -11,7 +11,7 @@ from edge_tsad.training.distortion import KINDS, Kind, distort
 from edge_tsad.training.series import Segment
 from edge_tsad.types import FloatArray, PolicySettings, Timing
 
-__all__ = ["EVENTS", "Injector"]
+__all__ = ["EVENTS", "Injector", "strong_kinds"]
 
 EVENTS = 80
 """Anomalies in a round."""
@@ -41,7 +41,7 @@ class _Jump:
         return segment
 
 
-def _kinds(severity: float) -> Mapping[str, Kind]:
+def strong_kinds(severity: float) -> Mapping[str, Kind]:
     """The kinds that a classifier may have learnt from, which have no strength, and two others."""
     share = min(1.0, severity / SPIKE_SHARE)
     jumps: dict[str, Kind] = {"spike": _Jump(severity, share), "shift": _Jump(severity, 1.0)}
@@ -83,5 +83,7 @@ class Injector:
         values, seen = self._held_out.values[turns], self._held_out.observed[turns]
         stretches = values.reshape(EVENTS, self._spacing, -1)
         busy = stretches[:, : self._busy]
-        stretches[:, : self._busy] = distort(busy, self._period, self._rng, _kinds(severity)).values
+        stretches[:, : self._busy] = distort(
+            busy, self._period, self._rng, strong_kinds(severity)
+        ).values
         return np.where(seen.reshape(stretches.shape) > 0, stretches, np.float32(np.nan))

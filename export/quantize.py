@@ -42,6 +42,7 @@ class Scheme:
             large anomalies smaller than they are.
         mixed: whether all large layers but one may compute in float32, those first that cost the
             most, until a file passes.
+        ranged: whether the ranges of activations are fixed in the file.
         instead: the scheme that is taken where this one is refused; empty if there is none.
     """
 
@@ -54,6 +55,7 @@ class Scheme:
     probe: float
     distorted: float
     mixed: bool = False
+    ranged: bool = False
     instead: str = ""
 
 
@@ -76,7 +78,7 @@ SCHEMES = {
         Scheme(
             "dynamic", "int8", 0.10, False, 0.05, 0.01, 0.25, 0.25, mixed=True, instead="weights"
         ),
-        Scheme("static", "int8s", 0.10, False, 0.02, 0.01, 0.25, math.inf, mixed=True),
+        Scheme("static", "int8s", 0.10, False, 0.02, 0.01, 0.25, math.inf, mixed=True, ranged=True),
         Scheme("weights", "int8w", 0.10, False, 0.05, 0.01, 0.25, 0.25),
     )
 }

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from oracles import toy_files
 
 from export.bench import Bench
 from export.quantize import SCHEMES
-from export.sensitivity import most_harmful
+from export.sensitivity import Sensitivity
 from export.subject import subject_of
 from export.verify import RefusedError
+from export.windows import Windows
 
 
 def fragile():
@@ -35,9 +37,23 @@ def test_only_the_layer_that_costs_most_stays_float(kind, bench):
     exporter, scheme = toy_files.EXPORTERS[kind], SCHEMES["dynamic"]
     original = exporter.convert(fragile())
     with pytest.raises(RefusedError):
-        bench.finish("all", exporter.quantize(original, "dynamic", bench.ranges), exporter, scheme)
-    worst = most_harmful(original, exporter, scheme, bench.ranges, bench.gate)
+        bench.finish(
+            "all", exporter.quantize(original, "dynamic", bench.ranges[0]), exporter, scheme
+        )
+    worst = Sensitivity.of(exporter, bench.gate).most_harmful(original, scheme, bench.ranges[0])
     assert worst == [1, 0]
     made = bench.quantized("toy", original, exporter, scheme)
     assert made.entry.scheme == "dynamic", "and not the scheme instead"
     assert made.entry.parity["in_float"] == {"1": "32→32 (float16)"}
+
+
+@pytest.mark.parametrize("kind", list(toy_files.EXPORTERS))
+def test_ranges_are_those_that_cost_less(kind):
+    exporter, scheme = toy_files.EXPORTERS[kind], SCHEMES["static"]
+    original = toy_files.original(kind)
+    bench = Bench.of(subject_of(toy_files.model_of(toy_files.detector()), 0), None, 0)
+    usual = bench.ranges[0]
+    narrow = Windows(usual.window * np.float32(0.1), usual.observed)
+    sensitivity = Sensitivity.of(exporter, bench.gate)
+    for candidates in ((usual, narrow), (narrow, usual)):
+        assert sensitivity.best_ranges(original, scheme, candidates) is usual
