@@ -25,8 +25,10 @@ def test_exported_files_have_none(kind, scheme):
     exporter = toy_files.EXPORTERS[kind]
     assert exporter.trap(toy_files.file(kind, scheme)) == ""
     if scheme in {"dynamic", "static"}:
-        mixed = exporter.quantize(toy_files.original(kind), scheme, toy_files.normal(), [0])
-        assert exporter.trap(mixed) == ""
+        original, normal = toy_files.original(kind), toy_files.normal()
+        for overrides in ({0: "weights"}, {1: "weights"}, {0: "fp16"}, {1: "fp16"}):
+            mixed = exporter.quantize(original, scheme, normal, overrides)
+            assert exporter.trap(mixed) == ""
 
 
 def edited_tflite(scheme, change):
