@@ -62,13 +62,13 @@ class TestEveryFormat:
         exporter = EXPORTERS[kind]()
         again = exporter.convert(toy_files.detector())
         for scheme in SCHEMES:
-            data = exporter.quantize(again, scheme, toy_files.normal())
+            data = exporter.quantize(again, scheme, toy_files.ranges())
             assert data == toy_files.file(kind, scheme)
 
     @pytest.mark.parametrize("scheme", SCHEMES)
     def test_a_file_can_be_quantized_from_the_final_float_file(self, kind, scheme):
         """A bundle holds nothing else."""
-        exporter, windows = EXPORTERS[kind](), toy_files.normal()
+        exporter, windows = EXPORTERS[kind](), toy_files.ranges()
         again = exporter.quantize(toy_files.file(kind), scheme, windows)
         first, second = (
             outputs(data, kind, windows)["score"] for data in (again, toy_files.file(kind, scheme))
@@ -82,7 +82,7 @@ class TestEveryFormat:
 
     @pytest.mark.parametrize("scheme", ["dynamic", "static"])
     def test_a_layer_with_float16_weights_computes_in_float(self, kind, scheme):
-        exporter, windows = EXPORTERS[kind](), toy_files.normal()
+        exporter, windows = EXPORTERS[kind](), toy_files.ranges()
         sizes, errors = [], []
         exact = outputs(toy_files.file(kind), kind, windows)["score"]
         for places in ([], [0], [1], [0, 1]):
@@ -95,7 +95,7 @@ class TestEveryFormat:
 
     @pytest.mark.parametrize("scheme", ["dynamic", "static"])
     def test_a_layer_with_int8_weights_computes_in_float(self, kind, scheme):
-        exporter, windows = EXPORTERS[kind](), toy_files.normal()
+        exporter, windows = EXPORTERS[kind](), toy_files.ranges()
         original = toy_files.original(kind)
         every = exporter.quantize(original, scheme, windows, {0: "weights", 1: "weights"})
         found = outputs(every, kind, windows)["score"]
@@ -117,13 +117,13 @@ class TestEveryFormat:
 
     def test_converters_say_nothing(self, kind, capfd, monkeypatch):
         exporter = EXPORTERS[kind]()
-        data = exporter.quantize(toy_files.original(kind), "dynamic", toy_files.normal())
+        data = exporter.quantize(toy_files.original(kind), "dynamic", toy_files.ranges())
         assert data
         assert capfd.readouterr() == ("", "")
 
     def test_an_unknown_scheme_is_refused(self, kind):
         with pytest.raises(ExportError, match="'int3' is not available"):
-            EXPORTERS[kind]().quantize(toy_files.original(kind), "int3", toy_files.normal())
+            EXPORTERS[kind]().quantize(toy_files.original(kind), "int3", toy_files.ranges())
 
     def test_a_missing_converter_is_named(self, kind, monkeypatch):
         missing = {"onnx": "onnxscript", "tflite": "litert_torch"}[kind]

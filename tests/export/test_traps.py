@@ -25,9 +25,9 @@ def test_exported_files_have_none(kind, scheme):
     exporter = toy_files.EXPORTERS[kind]
     assert exporter.trap(toy_files.file(kind, scheme)) == ""
     if scheme in {"dynamic", "static"}:
-        original, normal = toy_files.original(kind), toy_files.normal()
+        original, ranges = toy_files.original(kind), toy_files.ranges()
         for overrides in ({0: "weights"}, {1: "weights"}, {0: "fp16"}, {1: "fp16"}):
-            mixed = exporter.quantize(original, scheme, normal, overrides)
+            mixed = exporter.quantize(original, scheme, ranges, overrides)
             assert exporter.trap(mixed) == ""
 
 
@@ -56,7 +56,7 @@ def scales_per_channel(scheme):
         recipe = dataclasses.replace(tflite.RECIPES[scheme], granularity="CHANNELWISE")
         patch.setitem(tflite.RECIPES, scheme, recipe)
         exporter = toy_files.EXPORTERS["tflite"]
-        return exporter.quantize(toy_files.original("tflite"), scheme, toy_files.normal())
+        return exporter.quantize(toy_files.original("tflite"), scheme, toy_files.ranges())
 
 
 def edited_onnx(scheme, change):

@@ -51,6 +51,12 @@ def anomalous() -> Windows:
 
 
 @functools.cache
+def ranges() -> Windows:
+    """What ranges of activations are taken from."""
+    return Windows.join([normal(), anomalous()])
+
+
+@functools.cache
 def original(kind: str) -> bytes:
     """What the converter makes, with its names."""
     return EXPORTERS[kind].convert(detector())
@@ -58,7 +64,7 @@ def original(kind: str) -> bytes:
 
 @functools.cache
 def file(kind: str, scheme: str = "none") -> bytes:
-    return EXPORTERS[kind].quantize(original(kind), scheme, normal())
+    return EXPORTERS[kind].quantize(original(kind), scheme, ranges())
 
 
 @functools.cache
