@@ -71,9 +71,9 @@ class Bench:
         """The file of ``scheme``, or where that is refused the one of the scheme instead of it.
 
         Where the file with all large layers quantized is refused, those that cost the most compute
-        in float32, one more at a time; their weights stay int8, and where that is not enough become
-        float16. All are called ``label``; the entry's scheme says which it is, and its facts which
-        layers.
+        in float32, one more at a time: with the ranges that cost less, then with the others; with
+        int8 weights, and where that is not enough with float16 ones. All are called ``label``; the
+        entry's scheme says which it is, and its facts which layers.
 
         Raises:
             ExportError: the last of them was refused.
@@ -96,20 +96,23 @@ class Bench:
         self, original: bytes, exporter: Exporter, scheme: Scheme
     ) -> Iterator[tuple[Windows, dict[int, str]]]:
         """Windows for ranges, and what layers take instead of ``scheme``: at first none."""
-        ranges = self.ranges[0]
+        candidates = [self.ranges[0]]
         if not scheme.mixed:
-            yield ranges, {}
+            yield candidates[0], {}
             return
         sensitivity = Sensitivity.of(exporter, self.gate)
         if scheme.ranged:
-            ranges = sensitivity.best_ranges(original, scheme, self.ranges)
-        yield ranges, {}
+            candidates = sensitivity.best_ranges(original, scheme, self.ranges)
+        yield candidates[0], {}
         # At least one is quantized, or the file would have the wrong name.
         most = len(exporter.layers(original)) - 1
-        order = sensitivity.most_harmful(original, scheme, ranges) if most > 0 else []
+        if most < 1:
+            return
+        orders = [sensitivity.most_harmful(original, scheme, ranges) for ranges in candidates]
         for instead in IN_FLOAT:
-            for count in range(1, most + 1):
-                yield ranges, dict.fromkeys(sorted(order[:count]), instead)
+            for ranges, order in zip(candidates, orders, strict=True):
+                for count in range(1, most + 1):
+                    yield ranges, dict.fromkeys(sorted(order[:count]), instead)
 
     def finish(
         self,

@@ -54,13 +54,13 @@ class Sensitivity:
 
     def best_ranges(
         self, original: bytes, scheme: Scheme, candidates: tuple[Windows, ...]
-    ) -> Windows:
-        """Those windows of ``candidates`` whose ranges cost least with all layers quantized."""
+    ) -> list[Windows]:
+        """``candidates``, those first whose ranges cost least with all layers quantized."""
 
         def error(ranges: Windows) -> float:
             return self.error(self.exporter.quantize(original, scheme.name, ranges))
 
-        return min(candidates, key=error)
+        return sorted(candidates, key=error)
 
     def most_harmful(self, original: bytes, scheme: Scheme, ranges: Windows) -> list[int]:
         """Positions in ``exporter.layers``, the worst first.
