@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from edge_tsad.cli.tables import number, table
+from edge_tsad.cli.tables import number, scheme_cell, table
 from edge_tsad.cli.workstation import progress_bar
 from edge_tsad.errors import EdgeTsadError, ExportError
 
 if TYPE_CHECKING:
     from edge_tsad.bundle.manifest import ModelFile
 
-__all__ = ["Tell", "file_table", "processors", "run_all", "scheme_cell"]
+__all__ = ["Tell", "file_table", "processors", "run_all"]
 
 HEADER = (
     "file",
@@ -55,12 +55,6 @@ def file_table(files: Iterable[ModelFile], prefix: str = "") -> list[list[str]]:
             ]
         )
     return rows
-
-
-def scheme_cell(scheme: str, facts: Mapping[str, Any]) -> str:
-    """The scheme, and how many large layers compute in float32 all the same."""
-    count = len(facts.get("in_float") or ())
-    return f"{scheme} ({count} {'layer' if count == 1 else 'layers'} float)" if count else scheme
 
 
 def run_all(

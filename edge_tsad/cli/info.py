@@ -9,8 +9,7 @@ import click
 
 from edge_tsad.bundle import open_bundle
 from edge_tsad.bundle.summary import summarize
-from edge_tsad.cli.file_table import scheme_cell
-from edge_tsad.cli.tables import duration, number, pairs, printable, table
+from edge_tsad.cli.tables import duration, number, pairs, printable, scheme_cell, table
 from edge_tsad.cli.trust import keys_option, load_keys
 from edge_tsad.decode import Json, encode
 from edge_tsad.errors import BackendError

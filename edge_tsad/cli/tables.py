@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["duration", "number", "pairs", "printable", "table"]
+__all__ = ["duration", "number", "pairs", "printable", "scheme_cell", "table"]
 
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"), (1e-3, "ms"), (1e-6, "µs"))
 
@@ -43,3 +44,9 @@ def number(value: float) -> str:
 def printable(text: str) -> str:
     """``text`` with everything that could command a terminal written as an escape."""
     return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+def scheme_cell(scheme: str, facts: Mapping[str, Any]) -> str:
+    """The scheme, and how many large layers compute in float32 all the same."""
+    count = len(facts.get("in_float") or ())
+    return f"{scheme} ({count} {'layer' if count == 1 else 'layers'} float)" if count else scheme
