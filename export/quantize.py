@@ -37,8 +37,8 @@ class Scheme:
         probe: error of the highest score of a probe window, as a share of it and the unit together;
             where a file is not exact it does not matter how far both are beyond the threshold.
         distorted: error of the scores of distorted windows at the 99th percentile, as a share of
-            the score and a unit. Ranges of ``static`` end where calibration did; without this bound
-            SKAB's valve 1 lost .04 to .06 of VUS-PR, because large anomalies looked small.
+            the score and a unit: ranges of ``static`` end where calibration did, and large
+            anomalies must not look small.
         mixed: whether all large layers but one may compute in float32, those first that cost the
             most, until a file passes.
         ranged: whether the ranges of activations are fixed in the file.

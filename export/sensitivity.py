@@ -27,7 +27,8 @@ stream ranges end, and on SKAB the layer that cost most there was among the harm
 class Sensitivity:
     """The mean error of a file's scores as a stream uses them, on few windows.
 
-    How far a score is beyond a unit above the threshold does not matter.
+    How far a score is beyond a unit above the threshold does not matter. ``right`` f64[n, m] are
+    the float model's scores of the n ``windows`` at the m points that a stream uses.
     """
 
     exporter: Exporter
