@@ -38,6 +38,8 @@ BLOCK = 10
 """Windows of one file before it is the next one's turn."""
 CALIBRATION = 64
 TARGET_MS = 0.3
+"""Of a window of one channel on one thread: the wish of whoever runs many streams on a gateway."""
+
 CASES = ["coad:1:600", "cmdml:1:600", "coad:8:128", "cmdml:8:128"]
 BASES = ("litert fp32", "onnxruntime fp32")
 
@@ -176,17 +178,24 @@ def section(files: list[File]) -> list[str]:
     ]
     header = ["file", "bytes", "ms, median", "10 %", "99 %", "CPU ms, median"]
     header += [f"of {base}" for base in BASES]
-    int8 = {label: ms for label, ms in median.items() if label.startswith("litert int8")}
-    best = min(int8, key=lambda label: int8[label])
-    verdict = "Met" if int8[best] <= TARGET_MS else "Missed"
     return [
         f"## {detector.name}, channels: {detector.channels}, points: {detector.timing.window}",
         "",
         f"{detector.parameter_count():,} parameters.",
         "",
         *("| " + " | ".join(row) + " |" for row in (header, ["---"] * len(header), *cells)),
+        *(verdict(median) if detector.channels == 1 else []),
+    ]
+
+
+def verdict(median: dict[str, float]) -> list[str]:
+    """Whether the fastest int8 file is as fast as wanted."""
+    int8 = {label: ms for label, ms in median.items() if label.startswith("litert int8")}
+    best = min(int8, key=lambda label: int8[label])
+    met = "Met" if int8[best] <= TARGET_MS else "Missed"
+    return [
         "",
-        f"Target: LiteRT int8 at most {TARGET_MS:g} ms a window (median). {verdict}: {best} takes"
+        f"Target: LiteRT int8 at most {TARGET_MS:g} ms a window (median). {met}: {best} takes"
         f" {int8[best]:.3f} ms.",
     ]
 
