@@ -34,10 +34,11 @@ from edge_tsad.detectors.coad import (
 from edge_tsad.evaluation.benchmark import Settings
 from edge_tsad.evaluation.candidates import Candidate, Fitted
 from edge_tsad.evaluation.figures import measure
+from edge_tsad.evaluation.labelled import LabelledSeries
 from edge_tsad.evaluation.ledger import current_commit
 from edge_tsad.evaluation.protocol import history_of
 from edge_tsad.evaluation.report import machine
-from edge_tsad.evaluation.sets import LabelledSeries, load_set
+from edge_tsad.evaluation.sets import load_set
 from edge_tsad.evaluation.shipped import DetectorStream
 from edge_tsad.runtime.scorer import StreamScorer
 from edge_tsad.training.series import Series

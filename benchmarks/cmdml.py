@@ -30,10 +30,11 @@ from edge_tsad.detectors.cmdml import CMDML, Fusion
 from edge_tsad.evaluation.benchmark import Benchmark, Settings
 from edge_tsad.evaluation.candidates import Candidate, Fitted
 from edge_tsad.evaluation.figures import Trial
+from edge_tsad.evaluation.labelled import LabelledSet
 from edge_tsad.evaluation.ledger import current_commit
 from edge_tsad.evaluation.peers import PEERS
 from edge_tsad.evaluation.report import machine, write_csv
-from edge_tsad.evaluation.sets import LabelledSet, load_set
+from edge_tsad.evaluation.sets import load_set
 from edge_tsad.evaluation.shipped import DetectorStream
 from edge_tsad.evaluation.store import Record, Store, code_digest
 from edge_tsad.evaluation.summary import Total, totals

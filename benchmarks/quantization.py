@@ -24,9 +24,10 @@ import numpy as np
 from trained import model_of
 
 from edge_tsad.errors import EdgeTsadError
+from edge_tsad.evaluation.labelled import LabelledSeries
 from edge_tsad.evaluation.metrics import evaluation_window, vus_pr
 from edge_tsad.evaluation.protocol import history_of, kept_rows, score_all, warmup_points
-from edge_tsad.evaluation.sets import LabelledSeries, load_set
+from edge_tsad.evaluation.sets import load_set
 from edge_tsad.registry import BACKENDS, EXPORTERS
 from edge_tsad.runtime.scorer import StreamScorer
 from edge_tsad.training.model import TrainedModel

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,17 +33,39 @@ def words(_context: click.Context, _option: click.Parameter, values: Sequence[st
 
 def listed(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[str]:
     """As ``words``; ``@FILE`` stands for the lines of a file."""
-    return words(
-        context, option, [line for value in values for line in lines_of(value, "--series")]
-    )
+    lines = [line for value in values for line in lines_of(value, "--series")]
+    found = words(context, option, lines)
+    if values and not found:
+        raise click.BadParameter("names no series; leave it out for all of them")
+    return found
 
 
 def numbers(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[int]:
-    """``0,1,2`` as whole numbers."""
+    """``0,1,2`` as whole numbers from 0 on."""
     try:
-        return [int(word) for word in words(context, option, values)]
-    except ValueError as error:
-        raise click.BadParameter("give whole numbers, such as 0,1,2") from error
+        found = [int(word) for word in words(context, option, values)]
+    except ValueError:
+        found = []
+    if not found or min(found) < 0:
+        raise click.BadParameter("give whole numbers from 0 on, such as 0,1,2")
+    return list(dict.fromkeys(found))
+
+
+def limit(_context: click.Context, _option: click.Parameter, seconds: float) -> float:
+    """Seconds, 0 for none; no NaN."""
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise click.BadParameter("give seconds, 0 for no limit")
+    return seconds
+
+
+def folder(_context: click.Context, _option: click.Parameter, path: Path) -> Path:
+    """A folder that is there from now on: hours of fitting must not end in an error."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise click.BadParameter(f"{path} cannot be written to: {error.strerror}") from error
 
 
 @click.command("bench", short_help="Measure detectors on labelled series.")
@@ -88,10 +112,21 @@ def numbers(context: click.Context, option: click.Parameter, values: Sequence[st
     help="What runs the jobs: processes, or a local Dask cluster.",
 )
 @click.option("--seed", "seeds", multiple=True, callback=numbers, default=("0",), show_default=True)
-@click.option("--timeout", type=float, default=1800.0, show_default=True, help="Seconds a series.")
+@click.option(
+    "--timeout",
+    type=float,
+    callback=limit,
+    default=1800.0,
+    show_default=True,
+    help="Seconds a series; 0 = any time.",
+)
 @click.option("--board", is_flag=True, help="Add the full-series protocol of the TSB-AD board.")
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("build/bench"), show_default=True
+    "--out",
+    type=click.Path(path_type=Path),
+    callback=folder,
+    default=Path("build/bench"),
+    show_default=True,
 )
 @click.option(
     "--ledger",
@@ -147,7 +182,10 @@ def command(
         processes=1 if engine == "dask" else max(1, cores // jobs),
     )
     settings = Settings(tuple(seeds), jobs, timeout, board, engine)
-    benchmark = Benchmark(chosen, candidates, settings, out)
+    with needs("bench"):
+        for candidate in candidates:
+            candidate.check()
+        benchmark = Benchmark(chosen, candidates, settings, out)
     names = ",".join(candidate.name for candidate in candidates)
     entry = (chosen.name, benchmark.digest, len(chosen.series), names)
     reported = half == REPORT

@@ -72,6 +72,15 @@ class Detector(nn.Module, ABC):
             ConfigError: an option is unknown or out of range.
         """
 
+    @classmethod
+    @abstractmethod
+    def check_options(cls, options: dict[str, Any]) -> None:
+        """Whether ``fit`` would take these options, before there is a history.
+
+        Raises:
+            ConfigError: one is unknown, of another type or out of range.
+        """
+
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """What ``from_settings`` needs besides the weights, as JSON values."""

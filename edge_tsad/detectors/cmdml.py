@@ -243,6 +243,11 @@ class CMDML(Detector):
         estimate(net, fitted, held_out)
         return net
 
+    @classmethod
+    def check_options(cls, options: dict[str, Any]) -> None:
+        """See `Detector.check_options`."""
+        FitOptions.of(options)
+
     def settings(self) -> dict[str, Any]:
         """See `Detector.settings`."""
         return dataclasses.asdict(self._settings)

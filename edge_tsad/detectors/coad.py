@@ -244,6 +244,11 @@ class CoAD(Detector):
         net.usual.copy_(usual_residual(net, segments))
         return net
 
+    @classmethod
+    def check_options(cls, options: dict[str, Any]) -> None:
+        """See `Detector.check_options`."""
+        FitOptions.of(options)
+
     def settings(self) -> dict[str, Any]:
         """See `Detector.settings`."""
         return dataclasses.asdict(self._settings)

@@ -65,6 +65,7 @@ class FitOptions:
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ConfigError(f"coad.steps: {self.steps} is less than 1")
+        default_width(self.encoder)
         check_effort(self.effort, "coad")
         if self.batch is not None and self.batch < 2:
             raise ConfigError(f"coad.batch: {self.batch} is less than 2")

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from edge_tsad.evaluation.candidates import Candidate
 from edge_tsad.evaluation.engines import ENGINES
-from edge_tsad.evaluation.figures import measure, missed
-from edge_tsad.evaluation.sets import LabelledSeries, LabelledSet
+from edge_tsad.evaluation.figures import measure, missed, names_of
+from edge_tsad.evaluation.labelled import LabelledSeries, LabelledSet
 from edge_tsad.evaluation.store import Record, Store, code_digest, digest_of, series_digest
 
 __all__ = ["Benchmark", "Progress", "Settings", "Task"]
@@ -17,7 +19,8 @@ __all__ = ["Benchmark", "Progress", "Settings", "Task"]
 Progress = Callable[[int, int, Record], None]
 """Called as ``progress(done, all, record)`` after each result, those found on disk included."""
 
-_MEASURING = ("evaluation/metrics", "evaluation/protocol", "evaluation/figures", "training/plan")
+_MEASURING = ("evaluation", "training", "runtime/openings", "runtime/open_cells", "types")
+"""Source that decides any figure, of peers as well; whole folders, so that none is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,11 @@ class Task:
         figures = measure(self.candidate, self.series, self.seed, timeout_s=limit, board=board)
         return figures | {"key": self.key}
 
+    @property
+    def names(self) -> Record:
+        """What no figure depends on; a record on disk may have older ones."""
+        return names_of(self.candidate, self.series)
+
     def crashed(self) -> Record:
         """The record of a task whose process died."""
         reason = "its process ended (out of memory, or a crash)"
@@ -73,7 +81,8 @@ class Benchmark:
     ) -> None:
         self.chosen, self.candidates, self.settings = chosen, tuple(candidates), settings
         self.store = Store(out / "results.jsonl")
-        self.tasks = list(self._tasks())
+        # One task for each key: what was asked for twice is measured once.
+        self.tasks = list({task.key: task for task in self._tasks()}.values())
 
     def _tasks(self) -> Iterator[Task]:
         described = [candidate.settings() for candidate in self.candidates]
@@ -84,6 +93,7 @@ class Benchmark:
                     key = digest_of(
                         {
                             "code": code_digest(*_MEASURING),
+                            "numpy": np.__version__,
                             "data": data,
                             "series": series.name,
                             "candidate": facts,
@@ -108,7 +118,7 @@ class Benchmark:
             done += 1
             if progress is not None:
                 progress(done, len(self.tasks), record)
-        return [self.store.records[task.key] for task in self.tasks]
+        return [self.store.records[task.key] | task.names for task in self.tasks]
 
     def _computed(self, tasks: list[Task]) -> Iterator[Record]:
         if self.settings.jobs == 1 and self.settings.engine == "joblib":

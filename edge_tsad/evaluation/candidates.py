@@ -74,6 +74,13 @@ class Candidate(ABC):
     def settings(self) -> dict[str, object]:
         """Everything that its results depend on besides the data and the seed, as JSON values."""
 
+    def check(self) -> None:  # noqa: B027 - most have nothing that could be wrong
+        """Refuse what would fail on every series, before any of them is spent.
+
+        Raises:
+            ConfigError: an option is unknown, of another type or out of range.
+        """
+
     def prepare(self) -> None:  # noqa: B027 - most have nothing to prepare
         """Load or compile what is no part of the method's own time."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_tsad.evaluation.candidates import Alarm, Candidate, Fitted
+from edge_tsad.evaluation.labelled import LabelledSeries
 from edge_tsad.evaluation.metrics import (
     auc_pr,
     best_f1,
@@ -25,11 +27,10 @@ from edge_tsad.evaluation.protocol import (
     run_candidate,
     warmup_points,
 )
-from edge_tsad.evaluation.sets import LabelledSeries
 from edge_tsad.runtime.openings import openings
 from edge_tsad.types import IndexArray
 
-__all__ = ["ACCURACY", "FLOORS", "PER_POINTS", "Trial", "measure", "missed"]
+__all__ = ["ACCURACY", "FLOORS", "PER_POINTS", "Trial", "measure", "missed", "names_of"]
 
 PER_POINTS = 10_000
 """Alert openings are stated per this many points."""
@@ -48,15 +49,23 @@ Record = dict[str, Any]
 
 
 class Trial:
-    """The test part of a series: which rows count, their labels, and what chance would get."""
+    """The test part of a series: which rows count, their labels, and what chance would get.
+
+    ``spans`` i64[R, 2] are its anomalies as half-open intervals of grid cells: rows of two
+    recordings are neighbours in the arrays and far apart on the grid. ``counted`` are those of
+    which any row counts.
+    """
 
     def __init__(self, series: LabelledSeries) -> None:
         self.series = series
         history = history_of(series)
         self.warmup = warmup_points(history)
         self.kept = kept_rows(series, self.warmup)
+        self.index = series.index[series.train_end :]
         self.labels = series.labels[series.train_end :]
-        self.regions = regions_of(self.labels)
+        rows = regions_of(self.labels)
+        self.spans = np.column_stack([self.index[rows[:, 0]], self.index[rows[:, 1] - 1] + 1])
+        self.counted = np.array([self.kept[begin:end].any() for begin, end in rows], bool)
         self.window = evaluation_window(_complete(history.values[:, 0]))
 
     @property
@@ -75,24 +84,22 @@ class Trial:
         return bool(self.kept.any()) and not self.labels[self.kept].any()
 
     def near(self, margin: int) -> npt.NDArray[np.bool_]:
-        """Test rows within ``margin`` points of a region."""
+        """Test rows within ``margin`` points of an anomaly."""
         edges = np.zeros(len(self.labels) + 1, np.int64)
-        np.add.at(edges, np.maximum(self.regions[:, 0] - margin, 0), 1)
-        np.add.at(edges, np.minimum(self.regions[:, 1] + margin, len(self.labels)), -1)
+        np.add.at(edges, np.searchsorted(self.index, self.spans[:, 0] - margin), 1)
+        np.add.at(edges, np.searchsorted(self.index, self.spans[:, 1] + margin), -1)
         return np.cumsum(edges[:-1]) > 0
 
     def accuracy(self, score: Float64) -> Record:
         """UCR, VUS-PR (test part only), AUC-PR and best F1 of scores [n], NaN where none."""
         kept, labels = filled(score[self.kept]), self.labels[self.kept]
-        rows = np.flatnonzero(self.kept)
+        rows, spans = np.flatnonzero(self.kept), self.spans[self.counted]
         peaks = [int(rows[peak]) for peak in top_peaks(kept, max(_PEAKS), self.window)]
         record: Record = {"peak": peaks[0] + self.series.train_end}
         for count in _PEAKS:
-            first = peaks[:count]
-            record[f"acc{count}"] = int(any(is_hit(p, self.regions) for p in first))
-            record[f"acc{count}_loose"] = int(
-                any(is_hit(p, self.regions, loose=True) for p in first)
-            )
+            first = [int(self.index[peak]) for peak in peaks[:count]]
+            record[f"acc{count}"] = int(any(is_hit(p, spans) for p in first))
+            record[f"acc{count}_loose"] = int(any(is_hit(p, spans, loose=True) for p in first))
         return record | self._ranking(labels, kept)
 
     def _ranking(self, labels: npt.NDArray[np.uint8], kept: Float64) -> Record:
@@ -142,8 +149,9 @@ def measure(
         return _header(candidate, trial, seed) | {"status": "left out", "reason": trial.reason}
     scored = run_candidate(candidate, series, seed, timeout_s=timeout_s, board=board)
     if not scored.miss and np.isnan(scored.score[trial.kept]).all():
-        scored = Scored(scored.score, scored.fitted, miss="no point that counts was given a score")
-    return _plain(_header(candidate, trial, seed) | _results(trial, scored))
+        scored = replace(scored, miss="no point that counts was given a score")
+    record = _header(candidate, trial, seed) | _results(trial, scored)
+    return _plain(record | (_board(series, scored) if board and not trial.normal else {}))
 
 
 def missed(candidate: Candidate, series: LabelledSeries, seed: int, reason: str) -> Record:
@@ -152,13 +160,19 @@ def missed(candidate: Candidate, series: LabelledSeries, seed: int, reason: str)
     return _header(candidate, trial, seed) | _results(trial, Scored(nothing, miss=reason))
 
 
-def _header(candidate: Candidate, trial: Trial, seed: int) -> Record:
-    series = trial.series
+def names_of(candidate: Candidate, series: LabelledSeries) -> Record:
+    """What a record is called by."""
     return {
         "series": series.name,
         "recording": series.recording or series.name,
         "half": series.half,
         "candidate": candidate.name,
+    }
+
+
+def _header(candidate: Candidate, trial: Trial, seed: int) -> Record:
+    series = trial.series
+    return names_of(candidate, series) | {
         "sees_future": candidate.sees_future,
         "seed": seed,
         "history": series.train_end,
@@ -189,13 +203,12 @@ def _results(trial: Trial, scored: Scored) -> Record:
         record |= trial.floors
     if scored.miss:
         void = {} if normal else dict.fromkeys((*ACCURACY, *RANKING), 0.0)
-        return record | void | {"status": "miss", "reason": scored.miss}
+        lost = {"regions": int(trial.counted.sum()), "regions_found": 0}
+        return record | void | lost | {"status": "miss", "reason": scored.miss}
     assert scored.fitted is not None
     record |= _costs(scored, scored.fitted)
     if not normal:
         record |= trial.accuracy(scored.score)
-    if scored.whole_score is not None and not normal:
-        record |= _board(trial.series, scored.whole_score)
     if scored.fitted.alarm is not None:
         record |= _alarms(trial, scored, scored.fitted.alarm)
     return record
@@ -213,10 +226,12 @@ def _costs(scored: Scored, fitted: Fitted) -> Record:
     }
 
 
-def _board(series: LabelledSeries, score: Float64) -> Record:
+def _board(series: LabelledSeries, scored: Scored) -> Record:
     """VUS-PR as on the TSB-AD board: full series, window from the whole first channel."""
+    if scored.whole_score is None or scored.whole_miss:
+        return {"board_vus_pr": 0.0, "board_reason": scored.whole_miss}
     window = evaluation_window(_complete(series.values[:, 0]))
-    return {"board_vus_pr": vus_pr(series.labels, filled(score), window)}
+    return {"board_vus_pr": vus_pr(series.labels, filled(scored.whole_score), window)}
 
 
 def _alarms(trial: Trial, scored: Scored, alarm: Alarm) -> Record:
@@ -268,12 +283,13 @@ def _promise(alarm: Alarm, false: int, points: int) -> Record:
 def _delays(trial: Trial, onsets: IndexArray, delay: int) -> Record:
     """Regions with an opening, and points from their begin to the first alert, D included."""
     found: list[int] = []
-    for begin, end in trial.regions:
-        hits = onsets[(onsets >= begin - _SLACK) & (onsets < end + _SLACK)]
+    at = trial.index[onsets]
+    for begin, end in trial.spans[trial.counted]:
+        hits = at[(at >= begin - _SLACK) & (at < end + _SLACK)]
         if len(hits):
             found.append(max(int(hits[0]) - int(begin), 0) + delay)
     return {
-        "regions": len(trial.regions),
+        "regions": int(trial.counted.sum()),
         "regions_found": len(found),
         "detection_delay": float(np.median(found)) if found else None,
     }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import csv
 import datetime
+import io
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,11 +47,22 @@ class Ledger:
         self.path = path
 
     def rows(self) -> list[dict[str, str]]:
-        """What has been entered, oldest first."""
+        """What has been entered, oldest first.
+
+        Raises:
+            ConfigError: the file is there and is no ledger.
+        """
         if not self.path.exists():
             return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        try:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                reader = csv.DictReader(file)
+                if tuple(reader.fieldnames or _FIELDS) == _FIELDS:
+                    return list(reader)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise ConfigError(f"ledger: {self.path} cannot be read: {reason}") from error
+        raise ConfigError(f"ledger: {self.path} is no ledger; name another file or none yet there")
 
     def begin(self, name: str, digest: str, series: int, candidates: str) -> None:
         """Enter a run of the set ``name`` that is about to start; a resumed one is there already.
@@ -75,11 +88,18 @@ class Ledger:
         self._append(name, digest, "end", series, candidates, words)
 
     def _append(self, *entry: object) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = not self.path.exists()
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            if fresh:
-                writer.writerow(_FIELDS)
-            writer.writerow([now, current_commit(), *entry])
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("ab+") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(size - 1, 0))
+                text = io.StringIO("" if file.read() in (b"", b"\n") else "\n")
+                text.seek(0, os.SEEK_END)
+                writer = csv.writer(text, lineterminator="\n")
+                if not size:
+                    writer.writerow(_FIELDS)
+                writer.writerow([now, current_commit(), *entry])
+                file.write(text.getvalue().encode())
+        except OSError as error:
+            raise ConfigError(f"ledger: {self.path} cannot be written: {error.strerror}") from error

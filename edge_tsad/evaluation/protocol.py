@@ -15,17 +15,18 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_tsad.errors import DataError, EdgeTsadError
 from edge_tsad.evaluation.candidates import Candidate, Fitted, Stream
-from edge_tsad.evaluation.sets import LabelledSeries
+from edge_tsad.evaluation.labelled import LabelledSeries
 from edge_tsad.training.plan import plan_timing
 from edge_tsad.training.series import Series
 from edge_tsad.types import Channel, FloatArray, IndexArray
@@ -48,12 +49,19 @@ _MULTIPLE = 8
 
 _FALLBACK_WARMUP = 256
 
+_NO_SCORE = "no point was given a score"
+
 Float64 = npt.NDArray[np.float64]
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores f64[n] of the test rows, NaN where none was given; ``miss`` says why all are void."""
+    """Scores f64[n] of the test rows, NaN where none was given; ``miss`` says why all are void.
+
+    ``whole_score`` f64[N] and ``whole_miss`` are the same of the whole series, where it was asked
+    for.
+    """
 
     score: Float64
     fitted: Fitted | None = None
@@ -61,6 +69,7 @@ class Scored:
     score_s: float = 0.0
     miss: str = ""
     whole_score: Float64 | None = None
+    whole_miss: str = ""
 
 
 def history_of(series: LabelledSeries) -> Series:
@@ -109,19 +118,36 @@ def run_candidate(
     """Fit on the history, score the test; whatever goes wrong is a miss and never raised.
 
     It may take ``timeout_s`` in all (0 = any time). With ``board`` history and test are also scored
-    as one stream, into ``whole_score`` f64[n].
+    as one stream, into ``whole_score``, in as much time again.
     """
-    nothing = np.full(len(series) - series.train_end, np.nan)
+    found, miss = _attempt(lambda: _run(candidate, series, seed), timeout_s)
+    if found is None:
+        return Scored(np.full(len(series) - series.train_end, np.nan), miss=miss, whole_miss=miss)
+    fitted = found.fitted
+    if not board or fitted is None:
+        return found
+
+    def whole() -> Float64:
+        return score_all(fitted.stream(), series.index, series.values, whole=candidate.whole)
+
+    score, miss = _attempt(whole, timeout_s)
+    if score is not None and np.isnan(score).all():
+        miss = _NO_SCORE
+    return replace(found, whole_score=score, whole_miss=miss)
+
+
+def _attempt(work: Callable[[], Result], timeout_s: float) -> tuple[Result | None, str]:
+    """What ``work`` gives, or None and why it gave nothing."""
     try:
         with _time_limit(timeout_s):
-            return _run(candidate, series, seed, board)
+            return work(), ""
     except TimeoutError:
-        return Scored(nothing, miss=f"time-out after {timeout_s:g} s")
+        return None, f"time-out after {timeout_s:g} s"
     except Exception as error:  # a benchmark goes on; the miss is counted and its reason shown
-        return Scored(nothing, miss=f"{type(error).__name__}: {error}")
+        return None, f"{type(error).__name__}: {error}"
 
 
-def _run(candidate: Candidate, series: LabelledSeries, seed: int, board: bool) -> Scored:
+def _run(candidate: Candidate, series: LabelledSeries, seed: int) -> Scored:
     candidate.prepare()
     start = time.perf_counter()
     fitted = candidate.fit(history_of(series), seed)
@@ -133,13 +159,9 @@ def _run(candidate: Candidate, series: LabelledSeries, seed: int, board: bool) -
     stream = fitted.stream()
     score = score_all(stream, series.index[rows], series.values[rows], whole=candidate.whole)
     score_s = time.perf_counter() - start
-    whole = None
-    if board:
-        whole = score_all(fitted.stream(), series.index, series.values, whole=candidate.whole)
     score = score[first:]
-    if np.isnan(score).all():
-        return Scored(score, fitted, fit_s, score_s, miss="no point was given a score")
-    return Scored(score, fitted, fit_s, score_s, whole_score=whole)
+    miss = _NO_SCORE if np.isnan(score).all() else ""
+    return Scored(score, fitted, fit_s, score_s, miss=miss)
 
 
 def score_all(

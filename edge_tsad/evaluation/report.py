@@ -94,11 +94,13 @@ def _label(total: Total) -> str:
 
 
 def _with_interval(estimate: Estimate) -> str:
+    if math.isnan(estimate.low):
+        return _three(estimate.value)
     return f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
 def _accuracy(every: Sequence[Total]) -> list[str]:
-    header = ["", "n", "misses", "Acc@1", "@3", "@5", "loose @1/3/5", "VUS-PR", "AUC-PR"]
+    header = ["", "n", "missed runs", "Acc@1", "@3", "@5", "loose @1/3/5", "VUS-PR", "AUC-PR"]
     header += ["best F1 (oracle threshold)", "VUS-PR over chance"]
     rows = []
     for total in every:
@@ -161,7 +163,8 @@ def _alarms(every: Sequence[Total]) -> list[str]:
         "more than a window away. *Inside interval*: runs (series and seeds) whose achieved rate "
         "lies in the promised 90 % interval of the rate, of those that promise one; *count inside "
         "its own*: whose count lies in the promised 90 % interval of the count, in which there is "
-        "the chance of counting few events as well."
+        "the chance of counting few events as well. What is UNCALIBRATED promises no rate: in its "
+        "row it is judged by the bound it states, and in *all* not at all."
     )
     return ["## Alarms", "", words, "", *_table(header, rows)] if rows else []
 

@@ -7,6 +7,7 @@ by the gateway's ``StreamScorer``, with the threshold that the file's own tail g
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -20,19 +21,20 @@ from edge_tsad.evaluation.store import code_digest
 from edge_tsad.registry import BACKENDS, DETECTORS
 from edge_tsad.runtime.scorer import StreamScorer
 from edge_tsad.training.series import Series
-from edge_tsad.types import Cells, FloatArray, IndexArray
+from edge_tsad.types import NANOSECONDS, Cells, FloatArray, IndexArray
 
 __all__ = ["DetectorStream", "ShippedDetector", "choose_candidates", "option_of"]
 
 FORMAT, BACKEND = "onnx", "onnxruntime"
 """The file that is scored: fp32, converted in seconds; parity with the others is export's gate."""
 
-_CODE = (
-    *("detectors", "training", "types", "../export/base", "../export/onnx", "../export/tail"),
-    *("runtime/scorer", "runtime/rows", "runtime/ring_buffer", "runtime/openings"),
-    *("runtime/resampler", "runtime/threshold", "runtime/backends"),
-)
+_CODE = ("detectors", "training", "runtime", "types", "../export")
 """Source that decides a score or a threshold; results are kept for one state of it."""
+
+WEEK_NS = 7 * 86_400 * NANOSECONDS
+
+_PACKAGES = ("torch", "onnx", "scikit-learn")
+"""Packages that decide them as well, besides the backend's own."""
 
 
 class ShippedDetector(Candidate):
@@ -44,7 +46,7 @@ class ShippedDetector(Candidate):
         if detector not in DETECTORS:
             known = ", ".join([*DETECTORS, *PEERS])
             raise ConfigError(f"detector: {detector!r} is unknown; known are {known}")
-        self._detector, self._options = detector, dict(options or {})
+        self._detector, self._options = detector, dict(sorted((options or {}).items()))
         self._processes = processes
         words = ",".join(f"{key}={value}" for key, value in self._options.items())
         self.name = f"{detector}[{words}]" if words else detector
@@ -56,7 +58,14 @@ class ShippedDetector(Candidate):
             "options": self._options,
             "backend": f"{BACKEND} {BACKENDS[BACKEND].version()}",
             "code": code_digest(*_CODE),
+            "packages": {package: importlib.metadata.version(package) for package in _PACKAGES},
         }
+
+    def check(self) -> None:
+        """See `Candidate.check`."""
+        from edge_tsad.training.fit import check_options  # noqa: PLC0415 - it needs torch
+
+        check_options(self._detector, self._options)
 
     def prepare(self) -> None:
         """Import torch and the exporter, which takes seconds."""
@@ -82,7 +91,8 @@ class ShippedDetector(Candidate):
         file = export_files(model, formats=(FORMAT,), schemes=("none",), seed=seed)[0]
         exported = time.perf_counter()
         backend = BACKENDS[BACKEND](file.data, threads=1)
-        budget = Budget.parse("1/7d" if history.has_rate else "1/10000pt", model.timing)
+        weekly = history.has_rate and history.step_ns < WEEK_NS
+        budget = Budget.parse("1/7d" if weekly else "1/10000pt", model.timing)
         threshold = Threshold.from_tail(file.entry.tail, budget)
         channels = len(model.channels)
         return Fitted(
@@ -158,7 +168,7 @@ def choose_candidates(
         chosen += [ShippedDetector(name, variant, processes=processes) for variant in variants]
     if not chosen:
         raise ConfigError("detector: none is named; give at least one")
-    return chosen
+    return list({candidate.name: candidate for candidate in chosen}.values())
 
 
 def option_of(text: str) -> tuple[str, object]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_tsad.errors import DataError
-from edge_tsad.evaluation.sets import LabelledSeries
+from edge_tsad.evaluation.labelled import LabelledSeries
 
 __all__ = ["Record", "Store", "code_digest", "digest_of", "series_digest"]
 
@@ -63,24 +63,22 @@ class Store:
 
     def _read(self) -> None:
         try:
-            lines = self.path.read_text("utf-8").splitlines()
-        except (OSError, ValueError) as error:
-            raise DataError(f"{self.path}: cannot be read: {error}") from error
+            lines = self.path.read_bytes().splitlines(keepends=True)
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read: {error.strerror}") from error
         for number, line in enumerate(lines, 1):
             try:
                 record = json.loads(line)
-                self.records[record["key"]] = record
+                key = record["key"]
             except (ValueError, KeyError, TypeError) as error:
                 if number < len(lines):
                     raise DataError(f"{self.path}: line {number} is no result") from error
-        # What a kill cut short is written again on a line of its own.
-        self._torn = bool(lines) and not self.path.read_bytes().endswith(b"\n")
-        if self._torn:
-            self._cut_last_line()
-
-    def _cut_last_line(self) -> None:
-        whole = self.path.read_bytes()
-        os.truncate(self.path, whole.rfind(b"\n") + 1)
+                key = None
+            if key is None or not line.endswith(b"\n"):
+                # The last line, which a kill cut short: it is computed and written again.
+                os.truncate(self.path, sum(map(len, lines[:-1])))
+            else:
+                self.records[key] = record
 
     def add(self, record: Record) -> None:
         """Append one result with its ``key``."""

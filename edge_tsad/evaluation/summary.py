@@ -25,6 +25,9 @@ MEANS = (
     "auc_pr",
     "best_f1",
 )
+UNCALIBRATED = "UNCALIBRATED"
+"""The state of a threshold that promises no rate, only that some rate is not exceeded."""
+
 _DRAWS = 2000
 _SEED = 20240501
 
@@ -33,7 +36,10 @@ Float64 = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A mean over series and its 95 % interval, by bootstrap over recordings."""
+    """A mean over series and its 95 % interval, by bootstrap over recordings.
+
+    The interval is NaN where there is one recording only: nothing is known of others then.
+    """
 
     value: float
     low: float
@@ -47,7 +53,7 @@ class Alarms:
     ``rate`` is achieved over all runs, ``rate_stated`` over the ``stated`` ones that promise an
     interval, and ``promised`` is the rate these promise, weighted by their points. ``inside`` of
     them had their achieved rate in the interval, and ``inside_count`` a count that the interval and
-    chance explain.
+    chance explain. An UNCALIBRATED run states a bound, which counts among its own kind only.
     """
 
     runs: int
@@ -130,6 +136,8 @@ def _estimate(values: Mapping[str, float], recordings: Mapping[str, str]) -> Est
         groups.setdefault(recordings[name], []).append(value)
     sums = np.array([np.sum(group) for group in groups.values()])
     sizes = np.array([len(group) for group in groups.values()])
+    if len(sums) < 2:
+        return Estimate(float(sums.sum() / sizes.sum()), np.nan, np.nan)
     generator = np.random.default_rng(_SEED)
     drawn = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), _DRAWS)
     low, high = np.quantile((drawn @ sums) / (drawn @ sizes), (0.025, 0.975))
@@ -154,12 +162,12 @@ def _total(records: list[Record]) -> Total:
     by_seed = {seed: [r for r in judged if r["seed"] == seed] for seed in _seeds(judged)}
     run = [record for record in records if "fit_s" in record]
     alarmed = [record for record in records if "openings_false" in record]
-    by_state = {state: _of_state(alarmed, state) for state in _states(alarmed)}
+    missed = [record for record in records if record["status"] == "miss"]
     return Total(
         candidate=records[0]["candidate"],
         sees_future=records[0]["sees_future"],
         series=len({record["series"] for record in judged}),
-        misses=sum(record["status"] == "miss" for record in records),
+        misses=len(missed),
         means={figure: mean(figure) for figure in MEANS},
         floors={figure: mean(floor).value for figure, floor in FLOORS.items()},
         corrected=mean(_corrected),
@@ -167,8 +175,8 @@ def _total(records: list[Record]) -> Total:
         seeds={
             seed: (_mean(some, "acc1"), _mean(some, "vus_pr")) for seed, some in by_seed.items()
         },
-        alarms=_alarms(alarmed) if alarmed else None,
-        states={state: _alarms(some) for state, some in by_state.items()},
+        alarms=_of_all(alarmed, missed) if alarmed else None,
+        states={state: _of_state(alarmed, state) for state in _states(alarmed)},
         fit_s=_median(run, "fit_s"),
         fit_worst_s=max((record["fit_s"] for record in run), default=np.nan),
         points_per_s=_median(run, "points_per_s"),
@@ -197,13 +205,19 @@ def _states(records: list[Record]) -> list[str]:
     return sorted({record["calibration"] for record in records})
 
 
-def _of_state(records: list[Record], state: str) -> list[Record]:
-    return [record for record in records if record["calibration"] == state]
+def _of_state(records: list[Record], state: str) -> Alarms:
+    own = [record for record in records if record["calibration"] == state]
+    return _alarms(own, [record for record in own if "inside" in record])
 
 
-def _alarms(records: list[Record]) -> Alarms:
+def _of_all(records: list[Record], missed: list[Record]) -> Alarms:
+    """Of every run; a miss opened nothing and found nothing. A bound is no promise of a rate."""
+    promising = [record for record in records if record["calibration"] != UNCALIBRATED]
+    return _alarms([*records, *missed], [record for record in promising if "inside" in record])
+
+
+def _alarms(records: list[Record], stated: list[Record]) -> Alarms:
     points, false = _sum(records, "points_normal"), _sum(records, "openings_false")
-    stated = [record for record in records if "inside" in record]
     tried = _sum(stated, "points_normal")
     promised = sum(record["points_normal"] * record["promised_per_10k"] for record in stated)
     return Alarms(
@@ -215,8 +229,8 @@ def _alarms(records: list[Record]) -> Alarms:
         rate=false / points * PER_POINTS if points else np.nan,
         rate_stated=_sum(stated, "openings_false") / tried * PER_POINTS if tried else np.nan,
         promised=promised / tried if tried else np.nan,
-        inside=_sum(records, "inside"),
-        inside_count=_sum(records, "inside_count"),
+        inside=_sum(stated, "inside"),
+        inside_count=_sum(stated, "inside_count"),
         stated=len(stated),
         regions=_sum(records, "regions"),
         regions_found=_sum(records, "regions_found"),

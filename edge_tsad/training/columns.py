@@ -10,13 +10,25 @@ from edge_tsad.errors import DataError
 from edge_tsad.training.timestamps import counts_rows, grid_step, times_from
 from edge_tsad.types import NANOSECONDS, FloatArray, IndexArray
 
-__all__ = ["LABEL_NAMES", "TIME_NAMES", "labels_from", "named", "numbers_from", "timeline"]
+__all__ = [
+    "LABEL_NAMES",
+    "TIME_NAMES",
+    "check_one_label",
+    "labels_from",
+    "named",
+    "numbers_from",
+    "timeline",
+    "with_named_index",
+]
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "t")
 """A column of one of these names (in any case) holds the time stamps, unless told otherwise."""
 
 LABEL_NAMES = ("label", "labels", "is_anomaly", "anomaly")
 """A column of one of these names (in any case) marks anomalies, unless it is asked for as data."""
+
+_NAMELESS = "Unnamed: 0"
+"""What pandas calls a first column without a name."""
 
 SHOWN = 40
 """Characters of a faulty field that a message repeats."""
@@ -28,6 +40,36 @@ def named(frame: pd.DataFrame, names: tuple[str, ...], taken: list[str] | None) 
         if str(column).lower() in names and column not in (taken or ()):
             return str(column)
     return None
+
+
+def check_one_label(frame: pd.DataFrame, label: str | None, source: str) -> None:
+    """That no other column than ``label`` is called like labels.
+
+    Raises:
+        DataError: one is, and would be learned from as if a sensor had measured it.
+    """
+    other = [str(c) for c in frame.columns if str(c).lower() in LABEL_NAMES and c != label]
+    if other:
+        raise DataError(
+            f"{source}: {other[0]!r} is called like labels, as {label!r} is; name the columns that "
+            "are channels, or remove it"
+        )
+
+
+def with_named_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """A nameless first column is an index, as pandas and spreadsheets write one: no channel.
+
+    Row numbers go: as a channel they would tell how far the recording has come, which no sensor
+    does. Dates are the time, where no other column is called so.
+    """
+    first = frame.columns[0]
+    if str(first) != _NAMELESS or len(frame.columns) == 1:
+        return frame
+    if counts_rows(frame[first]):
+        return frame.drop(columns=first)
+    if pd.api.types.is_numeric_dtype(frame[first]) or named(frame, TIME_NAMES, None):
+        return frame
+    return frame.rename(columns={first: TIME_NAMES[0]})
 
 
 def timeline(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from edge_tsad.training.threads import one_thread
 from edge_tsad.training.windows import WindowSampler
 from edge_tsad.types import FloatArray, PolicySettings, Timing
 
-__all__ = ["policy_for", "train"]
+__all__ = ["check_options", "policy_for", "train"]
 
 PLAN_OPTIONS = ("window", "max_delay")
 
@@ -74,6 +74,23 @@ class _Meter:
         return step
 
 
+def check_options(
+    detector: str, options: Mapping[str, Any] | None
+) -> tuple[dict[str, int], dict[str, Any]]:
+    """The options of `train` as those of the plan and those of the detector.
+
+    Raises:
+        ConfigError: the detector or an option is unknown, of another type or out of range.
+    """
+    chosen = dict(options or {})
+    plan = {name: chosen.pop(name) for name in PLAN_OPTIONS if name in chosen}
+    for name, value in plan.items():
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ConfigError(f"{name}: {value!r} is no whole number of points")
+    DETECTORS[detector].check_options(chosen)
+    return plan, chosen
+
+
 @one_thread()
 def train(
     history: Series,
@@ -106,14 +123,8 @@ def train(
     """
     started = time.perf_counter()
     kind: type[Detector] = DETECTORS[detector]
-    chosen = dict(options or {})
-    plan = {name: chosen.pop(name) for name in PLAN_OPTIONS if name in chosen}
+    plan, chosen = check_options(detector, options)
     effort = chosen.get("effort", 1.0)
-    if isinstance(effort, bool) or not isinstance(effort, (int, float)):
-        raise ConfigError(f"effort: {effort!r} is no number")
-    for name, value in plan.items():
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise ConfigError(f"{name}: {value!r} is no whole number of points")
     normal = excluding(history, exclude).without_anomalies()
     timing = kind.plan(normal, **plan)
     shortfall = lacking(len(history), BLOCKS, timing.window)

@@ -18,10 +18,12 @@ from edge_tsad.runtime.resampler import Resampler
 from edge_tsad.training.columns import (
     LABEL_NAMES,
     TIME_NAMES,
+    check_one_label,
     labels_from,
     named,
     numbers_from,
     timeline,
+    with_named_index,
 )
 from edge_tsad.training.timestamps import grid_step
 from edge_tsad.types import Cells, Channel, FloatArray, IndexArray
@@ -167,6 +169,8 @@ def from_frame(
         raise DataError(f"{name}: has no rows; give at least one")
     time = time if time is not None else named(frame, TIME_NAMES, columns)
     label = label if label is not None else named(frame, LABEL_NAMES, columns)
+    if columns is None:
+        check_one_label(frame, label, name)
     special = {time, label} - {None}
     wanted = columns if columns is not None else [c for c in frame.columns if c not in special]
     for column in [*wanted, *special]:
@@ -195,6 +199,7 @@ def read_csv(path: str | Path, *, separator: str = ",", **options: Any) -> Serie
         if all(_is_number(str(column)) for column in frame.columns):
             frame = pd.read_csv(path, sep=separator, header=None)
             frame.columns = pd.Index([f"c{column}" for column in frame.columns])
+        frame = with_named_index(frame)
     except pd.errors.EmptyDataError as error:
         raise DataError(f"{path}: is empty; give a CSV file with a line of column names") from error
     except (OSError, ValueError) as error:

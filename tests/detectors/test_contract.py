@@ -161,6 +161,9 @@ def test_unknown_options_and_unfit_histories_are_refused(name: str) -> None:
     series = history(sines(POINTS))
     with pytest.raises(ConfigError, match="nonsense"):
         DETECTORS[name].fit(series, short_timing(), seed=0, nonsense=1)
+    with pytest.raises(ConfigError, match="nonsense"):
+        DETECTORS[name].check_options({"nonsense": 1})
+    DETECTORS[name].check_options({"effort": 0.5})
     with pytest.raises(ConfigError, match="effort"):
         DETECTORS[name].fit(series, short_timing(), seed=0, effort=0.0)
     with pytest.raises(DataError, match="history"):

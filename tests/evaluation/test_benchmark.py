@@ -15,9 +15,9 @@ from edge_tsad.cli.bench import command, listed
 from edge_tsad.errors import ConfigError, DataError
 from edge_tsad.evaluation.benchmark import Benchmark, Settings
 from edge_tsad.evaluation.engines import ENGINES
+from edge_tsad.evaluation.labelled import LabelledSet
 from edge_tsad.evaluation.ledger import MOST, Ledger
 from edge_tsad.evaluation.report import last_line, markdown, write_csv
-from edge_tsad.evaluation.sets import LabelledSet
 from edge_tsad.evaluation.shipped import choose_candidates
 from edge_tsad.evaluation.store import Store
 from edge_tsad.evaluation.summary import difference, totals
@@ -72,6 +72,32 @@ def test_a_line_that_a_kill_cut_short_is_computed_again(tmp_path):
     path.write_bytes(b"nonsense\n" + whole)
     with pytest.raises(DataError, match="line 1 is no result"):
         Store(path)
+
+
+@pytest.mark.parametrize("end", [b"nonsense\n", b"\xff\xfe", b'{"key": 3', b"\0\0\0\n"], ids=str)
+def test_any_last_line_that_is_no_result_is_dropped_for_good(tmp_path, end):
+    records = Benchmark(toys(), [Distance()], Settings(), tmp_path).run()
+    path = tmp_path / "results.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:2]) + end)
+    for _ in range(2):
+        again = Benchmark(toys(), [Distance()], Settings(), tmp_path).run()
+        assert stripped(again) == stripped(records)
+    assert len(path.read_bytes().splitlines()) == 3
+
+
+def test_what_is_corrected_about_a_series_reaches_results_that_are_there(tmp_path):
+    Benchmark(toys(), [Distance()], Settings(), tmp_path).run()
+    told = []
+    again = Benchmark(toys(recording="one"), [Distance()], Settings(), tmp_path)
+    assert {r["recording"] for r in again.run(lambda *p: told.append(p))} == {"one"}
+    assert not told
+
+
+def test_what_is_asked_for_twice_is_measured_once(tmp_path):
+    candidate = Distance()
+    assert len(Benchmark(toys(1), [candidate], Settings(seeds=(0, 0)), tmp_path).run()) == 1
+    assert len(candidate.seen) == 1
 
 
 def test_a_run_that_was_killed_goes_on(tmp_path):
@@ -225,6 +251,45 @@ def test_the_ledger_enters_a_run_once_and_refuses_the_sixth(tmp_path):
         ledger.begin("toys", "new", 3, "coad")
 
 
+def test_a_ledger_that_is_damaged_or_none_is_told(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.csv")
+    ledger.path.write_text("")
+    ledger.begin("toys", "d0", 3, "coad")
+    ledger.path.write_bytes(ledger.path.read_bytes() + b"2026-01-01T00:00:00+00:00,abc")
+    ledger.begin("toys", "d1", 3, "coad")
+    assert [row["digest"] for row in ledger.rows() if row["set"] == "toys"] == ["d0", "d1"]
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    for path, sentence in ((tmp_path, "cannot be read"), (tmp_path / "other.csv", "is no ledger")):
+        with pytest.raises(ConfigError, match=sentence):
+            Ledger(path).begin("toys", "d0", 3, "coad")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--encoder", "nope"], "'nope' is unknown"),
+        (["--option", "stpes=2"], "did you mean 'steps'"),
+        (["--option", "window=wide"], "is no whole number of points"),
+        (["--seed", "-1"], "whole numbers from 0 on"),
+        (["--seed", ","], "whole numbers from 0 on"),
+        (["--timeout", "nan"], "give seconds"),
+        (["--series", ","], "names no series"),
+        (["--out", "/proc/nothing"], "cannot be written to"),
+    ],
+    ids=str,
+)
+def test_a_mistake_costs_neither_a_fit_nor_a_reported_run(tmp_path, arguments, sentence):
+    path = write_set(tmp_path, "toys", [planted("a", half="report")])
+    ledger = tmp_path / "ledger.csv"
+    where = ["--half", "report", "--ledger", str(ledger)]
+    if "--out" not in arguments:
+        where += ["--out", str(tmp_path / "out")]
+    refused = CliRunner().invoke(main, ["bench", str(path), *where, *arguments])
+    assert refused.exit_code == 2
+    assert sentence in refused.output
+    assert not ledger.exists()
+
+
 def test_a_reported_half_is_entered_before_anything_is_shown(tmp_path):
     pytest.importorskip("aeon")
     path = write_set(tmp_path, "toys", [planted("a", half="report"), planted("b", half="tune")])
@@ -260,8 +325,8 @@ def test_candidates_are_chosen_by_name():
     assert {"matrix-profile", "kmeans-ad"} <= set(names)
     variants = choose_candidates(["coad"], encoders=["conv", "gru"], options=["steps=3", "x=y"])
     assert [c.name for c in variants] == [
-        "coad[steps=3,x=y,encoder=conv]",
-        "coad[steps=3,x=y,encoder=gru]",
+        "coad[encoder=conv,steps=3,x=y]",
+        "coad[encoder=gru,steps=3,x=y]",
     ]
     paced = choose_candidates(["coad", "cmdml"], efforts=[0.25, 3.0])
     assert [c.name for c in paced if c.name.startswith("coad")] == [
@@ -269,6 +334,10 @@ def test_candidates_are_chosen_by_name():
         "coad[effort=0.25]",
         "coad[effort=3.0]",
     ]
+    once = choose_candidates(["coad"], encoders=["conv", "conv"])
+    assert len(once) == 1
+    fast = choose_candidates(["coad"], options=["effort=0.25"], efforts=[0.25])
+    assert len(fast) == 1
     with pytest.raises(ConfigError, match="'nobody' is unknown"):
         choose_candidates(["nobody"])
     with pytest.raises(ConfigError, match="is not KEY=VALUE"):

@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from oracles.toy_candidate import DELAY, Distance, planted
+from oracles.toy_candidate import DELAY, Broken, Distance, planted
 
 from edge_tsad.evaluation.figures import Trial, measure
 from edge_tsad.evaluation.metrics import vus_pr
@@ -85,6 +85,43 @@ def test_rows_near_a_region_are_those_within_the_margin():
     trial = Trial(planted())
     near = np.flatnonzero(trial.near(100))
     assert (near[0], near[-1]) == (200, 429)
+
+
+def test_a_miss_found_none_of_what_there_was(tmp_path):
+    record = measure(Broken("raises"), planted(), 0, board=True)
+    assert (record["status"], record["regions"], record["regions_found"]) == ("miss", 1, 0)
+    assert record["board_vus_pr"] == 0.0
+
+
+def test_what_fails_on_the_whole_series_alone_costs_the_board_alone():
+    candidate = Distance()
+    streams = iter([candidate.fit(history_of(planted()), 0).stream(), Broken("early")])
+    fitted = dataclasses.replace(
+        candidate.fit(history_of(planted()), 0), stream=lambda: next(streams)
+    )
+    candidate.fit = lambda history, seed: fitted
+    record = measure(candidate, planted(), 0, board=True)
+    assert (record["status"], record["acc1"]) == ("ok", 1)
+    assert record["board_vus_pr"] == 0.0
+    assert "before it was shown" in record["board_reason"]
+
+
+def test_an_anomaly_that_is_all_within_the_warm_up_is_not_looked_for():
+    series = dataclasses.replace(planted(), contiguous=False)
+    series.labels[510:520] = 1
+    record = measure(Distance(), series, 0)
+    assert record["warmup"] > 20
+    assert record["regions"] == 1
+
+
+def test_points_of_another_recording_are_near_nothing():
+    series = planted(begin=801, length=300)
+    far = dataclasses.replace(series, index=series.index + (series.index > 800) * (1 << 40))
+    near = np.flatnonzero(Trial(far).near(100))
+    assert (near[0], near[-1]) == (301, 700 - 1)
+    series.values[790:795] += 9
+    assert measure(Distance(), series, 0)["acc1"] == 1
+    assert measure(Distance(), far, 0)["acc1"] == 0
 
 
 def test_missing_values_in_history_and_test_are_no_obstacle():

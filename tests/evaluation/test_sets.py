@@ -47,6 +47,40 @@ def test_a_bad_series_is_left_out_with_its_reason_and_the_rest_is_run(tmp_path, 
     assert re.search(word, " ".join(loaded.left_out.values()))
 
 
+@pytest.mark.parametrize(
+    ("values", "word"),
+    [
+        (np.full(1200, np.nan), "holds no value"),
+        (np.r_[np.full(500, np.nan), np.zeros(700)], "not one value comes before its test part"),
+        (np.r_[0, np.inf, np.zeros(1198)], "holds infinity, .* at point 1"),
+        (np.r_[np.zeros(1199), 1e300], "more than 32-bit numbers hold, at point 1199"),
+        (np.array([{}] * 1200), "Object arrays"),
+        (np.zeros(1200, complex), "is not an array of numbers"),
+    ],
+    ids=str,
+)
+def test_values_that_cannot_be_used_cost_their_series_alone(tmp_path, values, word):
+    path = write_set(tmp_path, "toys", [planted("a"), planted("b")])
+    np.savez(path, a=values, b=planted("b").values[:, 0])
+    loaded = load_set(path)
+    assert [series.name for series in loaded.series] == ["b"]
+    assert re.search(word, loaded.left_out["a"])
+
+
+def test_a_name_that_comes_twice_is_refused(tmp_path):
+    path = write_set(tmp_path, "toys", [planted("a"), planted("a")])
+    with pytest.raises(DataError, match="'a' is in it more than once"):
+        load_set(path)
+
+
+def test_a_bare_array_is_no_set(tmp_path):
+    path = write_set(tmp_path, "toys", [planted("a")])
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(DataError, match="cannot be read as NPZ"):
+        load_set(path)
+
+
 def test_what_is_no_set_at_all_is_refused(tmp_path):
     with pytest.raises(DataError, match="no NPZ file, no folder and no set"):
         load_set("nowhere", tmp_path)
@@ -130,6 +164,43 @@ def test_a_folder_of_labelled_csv_files_is_a_set(tmp_path):
     assert np.flatnonzero(series.labels).tolist() == list(range(300, 310))
     assert "no column of labels" in loaded.left_out["bare"]
     assert "is empty" in loaded.left_out["broken"]
+
+
+def write_csv(path, rows, header="time,flow,label"):
+    path.write_text("\n".join([header, *(",".join(map(str, row)) for row in rows)]))
+
+
+def test_an_anomaly_without_values_is_still_to_be_found(tmp_path):
+    rows = [(60 * k, "" if 300 <= k < 310 else k % 7, int(300 <= k < 310)) for k in range(400)]
+    write_csv(tmp_path / "a.csv", rows)
+    (series,) = load_set(tmp_path).series
+    assert np.flatnonzero(series.labels).tolist() == list(range(300, 310))
+    assert np.isnan(series.values[300:310]).all()
+
+
+def test_the_grid_is_that_of_the_history_whatever_comes_later(tmp_path):
+    early = [(10 * k, k % 7, 0) for k in range(300)]
+    late = [(3000 + 60 * k, k % 7, int(k == 500)) for k in range(1000)]
+    write_csv(tmp_path / "a.csv", early + late)
+    (series,) = load_set(tmp_path).series
+    assert series.step_ns == 10 * 10**9
+
+
+def test_a_second_column_of_labels_never_becomes_a_channel(tmp_path):
+    rows = [(60 * k, k % 7, int(k == 300), int(k == 300)) for k in range(400)]
+    write_csv(tmp_path / "a.csv", rows, "time,flow,is_anomaly,label")
+    write_csv(tmp_path / "b.csv", [row[:3] for row in rows])
+    loaded = load_set(tmp_path)
+    assert [series.name for series in loaded.series] == ["b"]
+    assert "'label' is called like labels, as 'is_anomaly' is" in loaded.left_out["a"]
+
+
+def test_too_few_rows_cost_their_series_alone(tmp_path):
+    write_csv(tmp_path / "a.csv", [(60 * k, k % 7, int(k == 3)) for k in range(4)])
+    write_csv(tmp_path / "b.csv", [(60 * k, k % 7, int(k == 300)) for k in range(400)])
+    loaded = load_set(tmp_path)
+    assert [series.name for series in loaded.series] == ["b"]
+    assert "has no history" in loaded.left_out["a"]
 
 
 def test_labels_of_rows_that_share_a_cell_and_gaps_reach_the_grid(tmp_path):

@@ -7,8 +7,8 @@ from oracles.toy_candidate import planted
 from edge_tsad.evaluation.benchmark import Benchmark, Settings
 from edge_tsad.evaluation.candidates import Candidate
 from edge_tsad.evaluation.figures import measure
+from edge_tsad.evaluation.labelled import LabelledSet
 from edge_tsad.evaluation.protocol import history_of, run_candidate
-from edge_tsad.evaluation.sets import LabelledSet
 from edge_tsad.evaluation.shipped import ShippedDetector
 
 pytest.importorskip("torch")

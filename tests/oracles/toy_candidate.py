@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from edge_tsad.evaluation.candidates import Alarm, Candidate, Fitted
-from edge_tsad.evaluation.sets import LabelledSeries
+from edge_tsad.evaluation.labelled import LabelledSeries
 from edge_tsad.types import PolicySettings
 
 DELAY = 7

@@ -45,6 +45,10 @@ class ToyDetector(Detector):
     ) -> ToyDetector:
         raise NotImplementedError
 
+    @classmethod
+    def check_options(cls, options: dict[str, Any]) -> None:
+        raise NotImplementedError
+
     def settings(self) -> dict[str, Any]:
         return {"width": self.width}
 

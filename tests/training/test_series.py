@@ -9,7 +9,7 @@ import pytest
 
 from edge_tsad.errors import DataError
 from edge_tsad.training.series import Series, from_frame, load, read_csv, read_npz
-from edge_tsad.types import Channel
+from edge_tsad.types import NANOSECONDS, Channel
 
 SECOND = 10**9
 
@@ -60,6 +60,27 @@ def test_row_numbers_and_no_times_tell_no_rate(tmp_path: Path) -> None:
         assert series.times_ns.tolist() == [k * SECOND for k in range(len(series))]
     assert bare.values[:, 0].tolist() == [1, 2, 3.5]
     assert from_frame(pd.DataFrame({"x": [1.0, 2.0]}), step_ns=5).has_rate
+
+
+def test_a_nameless_first_column_is_an_index_and_no_channel(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(",time,v\n" + "\n".join(f"{k},{60 * k},{k % 5}" for k in range(9)))
+    numbered = read_csv(path)
+    assert [channel.name for channel in numbered.channels] == ["v"]
+    assert numbered.step_ns == 60 * NANOSECONDS
+    path.write_text(",v\n" + "\n".join(f"2024-01-01T00:0{k}:00,{k % 5}" for k in range(9)))
+    dated = read_csv(path)
+    assert [channel.name for channel in dated.channels] == ["v"]
+    assert dated.step_ns == 60 * NANOSECONDS
+
+
+def test_a_second_column_of_labels_is_a_channel_only_if_it_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("time,v,label,anomaly\n" + "\n".join(f"{k * 60},1,0,2" for k in range(9)))
+    with pytest.raises(DataError, match="'anomaly' is called like labels, as 'label' is"):
+        read_csv(path)
+    chosen = read_csv(path, columns=["v", "anomaly"])
+    assert [channel.name for channel in chosen.channels] == ["v", "anomaly"]
 
 
 def test_a_date_index_is_the_time_and_jitter_is_rounded_away() -> None:
