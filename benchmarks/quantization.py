@@ -197,6 +197,14 @@ def summary(rows: list[Row]) -> str:
     lines += [f"- {r['series']} {r['format']} {r['asked']}: {r['refusal']}" for r in refused]
     instead = [r for r in rows if r["scheme"] and r["scheme"] != r["asked"]]
     lines += [f"- {r['series']} {r['format']} {r['asked']}: {r['scheme']} instead" for r in instead]
+    bounds = ", ".join(f"{scheme} {loss:g}" for scheme, loss in LOSS.items() if loss)
+    lost = [r for r in rows if r["vus_pr_loss"] and float(r["vus_pr_loss"]) > LOSS[r["asked"]]]
+    lines += ["", f"Files that pass the gate and lose more VUS-PR than wanted ({bounds}):", ""]
+    lines += [
+        f"- {r['series']} {r['format']} {r['asked']}: {float(r['vus_pr_loss']):.3f}"
+        for r in lost
+        if r["asked"] != "none"
+    ]
     return "\n".join([*lines, ""])
 
 
