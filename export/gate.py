@@ -26,7 +26,7 @@ from export.quantize import Scheme
 from export.subject import Subject
 from export.tail import ScoreMap
 from export.verify import Checked, Reference, RefusedError, advice, run, verify
-from export.windows import Windows, distorted
+from export.windows import Windows
 
 __all__ = ["LEAST_F1", "Gate", "Passed"]
 
@@ -78,18 +78,10 @@ class Gate:
             DataError: the data are no normal operation to the model, or it hardly ever alerts.
         """
         threshold = subject.threshold(budget)
-        normal = subject.held_out_windows()
-        reference = Reference.of(
-            subject.backend,
-            subject.timing,
-            normal,
-            distorted(normal, subject.timing.period, seed),
-            median=threshold.median,
-            threshold=threshold.value,
-        )
+        reference = subject.reference(threshold, seed)
         probes = {
             name: (windows, run(subject.backend, windows)["score"])
-            for name, windows in probe_windows(normal).items()
+            for name, windows in probe_windows(reference.windows.first(reference.normal)).items()
         }
         stream, expected = compose(subject, threshold, seed)
         if len(expected) < LEAST_COMPARED:

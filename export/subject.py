@@ -19,9 +19,10 @@ from edge_tsad.training.windows import WindowSampler
 from edge_tsad.types import Channel, PolicySettings, Timing
 from export.calibration import calibration_of
 from export.tail import ScoreMap
-from export.windows import Windows
+from export.verify import Reference
+from export.windows import Windows, distorted
 
-__all__ = ["Subject", "default_budget", "subject_of"]
+__all__ = ["Subject", "subject_of"]
 
 MOST_WINDOWS = 256
 """Normal windows that a file is compared on; as many distorted ones come on top."""
@@ -48,17 +49,23 @@ class Subject:
 
     def threshold(self, budget: Budget | None, tail: Tail | None = None) -> Threshold:
         """The threshold of ``tail``, by default the float model's own."""
-        return Threshold.from_tail(tail or self.tail, budget or default_budget(self.timing))
+        return Threshold.from_tail(tail or self.tail, budget or Budget.usual(self.timing))
 
-    def held_out_windows(self) -> Windows:
-        """Windows of ``held_out``, evenly spread."""
-        sampler = WindowSampler([self.held_out], self.timing.window)
-        return Windows(*sampler.spread(MOST_WINDOWS))
+    def reference(self, threshold: Threshold, seed: int) -> Reference:
+        """The float model's answers on normal and distorted windows; ``seed`` is of the latter.
 
-
-def default_budget(timing: Timing) -> Budget:
-    """One opening a week, or one per 10,000 points where data has no rate."""
-    return Budget.parse("1/7d" if timing.has_rate else "1/10000pt", timing)
+        Raises:
+            ExportError: there is nothing to compare on, or no threshold above the median.
+        """
+        normal = Windows(*WindowSampler([self.held_out], self.timing.window).spread(MOST_WINDOWS))
+        return Reference.of(
+            self.backend,
+            self.timing,
+            normal,
+            distorted(normal, self.timing.period, seed),
+            median=threshold.median,
+            threshold=threshold.value,
+        )
 
 
 def subject_of(model: TrainedModel, seed: int, data: Series | None = None) -> Subject:

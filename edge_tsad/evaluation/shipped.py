@@ -1,7 +1,9 @@
 """This toolkit's detectors as they ship: the exported file, run by the device's code.
 
-Trained by ``training.fit``, exported and verified by ``export``, run by a device backend and scored
-by the gateway's ``StreamScorer``, with the threshold that the file's own tail gives.
+Trained by ``training.fit``, converted by ``export`` and held against the detector on windows of the
+history, run by a device backend and scored by the gateway's ``StreamScorer``, with the threshold of
+the model's tail. The rest of export's gate, alerts above all, would take longer than the fit and
+says nothing new of a float32 file.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from edge_tsad.evaluation.store import code_digest
 from edge_tsad.registry import BACKENDS, DETECTORS
 from edge_tsad.runtime.scorer import StreamScorer
 from edge_tsad.training.series import Series
-from edge_tsad.types import NANOSECONDS, Cells, FloatArray, IndexArray
+from edge_tsad.types import Cells, FloatArray, IndexArray
 
 __all__ = ["DetectorStream", "ShippedDetector", "choose_candidates", "option_of"]
 
@@ -30,8 +32,6 @@ FORMAT, BACKEND = "onnx", "onnxruntime"
 
 _CODE = ("detectors", "training", "runtime", "types", "../export")
 """Source that decides a score or a threshold; results are kept for one state of it."""
-
-WEEK_NS = 7 * 86_400 * NANOSECONDS
 
 _PACKAGES = ("torch", "onnx", "scikit-learn")
 """Packages that decide them as well, besides the backend's own."""
@@ -69,15 +69,15 @@ class ShippedDetector(Candidate):
 
     def prepare(self) -> None:
         """Import torch and the exporter, which takes seconds."""
-        for module in ("edge_tsad.training.fit", "export.build"):
+        for module in ("edge_tsad.training.fit", "export.float_file"):
             importlib.import_module(module)
 
     def fit(self, history: Series, seed: int) -> Fitted:
-        """Train, calibrate, export, verify and open the file."""
+        """Train, calibrate, convert, compare and open the file."""
         # Only here, so that whoever measures peers alone needs no torch.
         from edge_tsad.runtime.threshold import Budget, Threshold  # noqa: PLC0415
         from edge_tsad.training.fit import train  # noqa: PLC0415
-        from export.build import export_files  # noqa: PLC0415
+        from export.float_file import float_file  # noqa: PLC0415
 
         start = time.perf_counter()
         model = train(
@@ -88,12 +88,10 @@ class ShippedDetector(Candidate):
             processes=self._processes,
         )
         trained = time.perf_counter()
-        file = export_files(model, formats=(FORMAT,), schemes=("none",), seed=seed)[0]
+        file = float_file(model, FORMAT, seed)
         exported = time.perf_counter()
-        backend = BACKENDS[BACKEND](file.data, threads=1)
-        weekly = history.has_rate and history.step_ns < WEEK_NS
-        budget = Budget.parse("1/7d" if weekly else "1/10000pt", model.timing)
-        threshold = Threshold.from_tail(file.entry.tail, budget)
+        backend = BACKENDS[BACKEND](file, threads=1)
+        threshold = Threshold.from_tail(model.tail, Budget.usual(model.timing))
         channels = len(model.channels)
         return Fitted(
             stream=lambda: DetectorStream(StreamScorer(model.timing, channels, backend)),
@@ -112,7 +110,7 @@ class ShippedDetector(Candidate):
             facts={
                 "train_s": round(trained - start, 3),
                 "export_s": round(exported - trained, 3),
-                "file_bytes": len(file.data),
+                "file_bytes": len(file),
                 "period": model.timing.period,
                 "suspicious": " ".join(model.facts["suspicious"]),
             },

@@ -199,7 +199,7 @@ class StreamOpener:
         timing = shared.bundle.manifest.timing
         if stream.budget:
             return Budget.parse(stream.budget, timing)
-        usual = "1/7d" if timing.has_rate else "1/10000pt"
-        whole = Budget.parse(self.config.budget or usual, timing)
+        asked = self.config.budget
+        whole = Budget.parse(asked, timing) if asked else Budget.usual(timing)
         sharing = sum(1 for each in self.config.streams if each.bundle and not each.budget)
         return dataclasses.replace(whole, openings=whole.openings / sharing)

@@ -74,6 +74,12 @@ class Budget:
         return self.openings / self.points
 
     @classmethod
+    def usual(cls, timing: Timing) -> Budget:
+        """One opening a week; one in 10,000 points without a rate, or where a week is one point."""
+        weekly = timing.has_rate and timing.step_ns < UNITS_S["w"] * NANOSECONDS
+        return cls.parse("1/7d" if weekly else "1/10000pt", timing)
+
+    @classmethod
     def parse(cls, text: str, timing: Timing) -> Budget:
         """A budget from text such as ``1/7d``, ``2/24h`` or ``1/10000pt``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 
 import numpy as np
@@ -15,6 +16,7 @@ from edge_tsad.registry import BACKENDS
 from edge_tsad.runtime.backends.select import available
 from edge_tsad.runtime.threshold import Budget
 from export.build import export_bundle, export_files, write_files
+from export.float_file import float_file
 from export.onnx import OnnxExporter
 from export.tflite import TFLiteExporter
 
@@ -108,6 +110,20 @@ class TestBundle:
         assert {total for _, _, total in steps} == {6}
         assert steps[0][0] == "converting to tflite"
         assert {what.removeprefix("verifying ") for what, _, _ in steps[1:3]} < LABELS
+
+
+class TestFloatFile:
+    def test_is_the_one_of_a_bundle(self, exported, model):
+        folder = exported[0]
+        assert float_file(model, "onnx", 5) == (folder / "files" / "toy-fp32.onnx").read_bytes()
+
+    def test_of_another_model_is_refused(self, model, monkeypatch):
+        other = copy.deepcopy(model.detector)
+        other.points.weight.data *= 1.01
+        wrong = _convert_anew(OnnxExporter(), other)
+        monkeypatch.setattr(OnnxExporter, "convert", lambda self, detector: wrong)
+        with pytest.raises(ExportError, match=r"^toy\.onnx: refused, its scores differ"):
+            float_file(model, "onnx", 5)
 
 
 class TestRefusal:

@@ -72,6 +72,14 @@ def test_wrong_budgets_are_refused_in_words(text: str, message: str) -> None:
     assert str(caught.value).startswith("budget: ")
 
 
+def test_the_usual_budget_counts_points_where_a_week_would_be_none() -> None:
+    hourly = dataclasses.replace(TIMING, step_ns=3600 * 10**9)
+    assert Budget.usual(hourly) == Budget(1, 7 * 24)
+    monthly = dataclasses.replace(TIMING, step_ns=30 * 86_400 * 10**9)
+    without = dataclasses.replace(TIMING, has_rate=False)
+    assert Budget.usual(monthly) == Budget.usual(without) == Budget(1, 10_000)
+
+
 def test_a_budget_of_time_needs_a_rate() -> None:
     assert Budget.parse("1/100pt", WITHOUT_RATE).points == 100
     with pytest.raises(ConfigError, match="count points, as in 1/10000pt"):
