@@ -87,7 +87,7 @@ def test_what_is_excluded_or_labelled_never_trains_and_is_told(tmp_path: Path) -
         (rows(), ("--set", "stops=3"), "coad.stops"),
         (rows(), ("--set", "steps=many"), "coad.steps"),
         (rows(), ("--set", "width=true"), "coad.width"),
-        (rows(), ("--set", "effort=much"), "effort: 'much' is no number"),
+        (rows(), ("--set", "effort=much"), "effort: is 'much'; a number is needed"),
         (rows(), ("--fast", "--thorough"), "give one of them"),
         (rows(), ("--fast", "--set", "effort=2"), "give one of them"),
         (rows(), ("--set", "window=wide"), "window: 'wide' is no whole number"),
