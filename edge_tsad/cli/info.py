@@ -97,7 +97,8 @@ def identity(facts: dict[str, Json]) -> dict[str, str]:
     by = f", by key {', '.join(signature['keys'])}" if signature["keys"] else ""
     hint = "; check with --keys" if signature["state"] == "not checked" else ""
     return {
-        "file": f"{facts['path']}, {number(facts['size'])} bytes, format {facts['format_version']}",
+        "file": f"{facts['path']}, format {facts['format_version']}, {number(facts['size'])} bytes"
+        " of content",
         "digest": facts["digest"],
         "signature": f"{signature['state']}{by}{hint}",
         "counter": f"{facts['counter']}; once committed, none below "
