@@ -41,7 +41,7 @@ def quantize_bundle(
     out: Path,
     *,
     data: Series,
-    formats: Sequence[str],
+    formats: Sequence[str] | None = None,
     schemes: Sequence[str],
     version: str | None = None,
     counter: int | None = None,
@@ -57,7 +57,7 @@ def quantize_bundle(
         path: a bundle with a float32 file of each of ``formats``.
         out: the new bundle's file; replaced whole if it exists.
         data: normal operation, at least two windows of it in one piece.
-        formats: names of exporters.
+        formats: names of exporters; None takes those of the bundle's float32 files.
         schemes: names of quantization schemes; ``none`` is what the bundle has.
         version: of the new bundle; None counts the old one's last number up.
         counter: None takes one more than the old bundle's.
@@ -74,7 +74,7 @@ def quantize_bundle(
     chosen = [scheme for scheme in schemes_named(schemes) if scheme.name != "none"]
     if not chosen:
         raise ExportError("quantize: the float32 files are in the bundle; name another scheme")
-    exporters = exporters_named(formats)
+    exporters = exporters_named(_formats(bundle) if formats is None else formats)
     sources = {exporter.format: _source(bundle, exporter) for exporter in exporters}
     bench = _bench(bundle, sources[exporters[0].format], data, budget, seed)
     made: list[Exported] = []
@@ -89,6 +89,16 @@ def quantize_bundle(
     manifest, members = _joined(bundle, made, version, counter)
     write_bundle(out, manifest, members)
     return manifest
+
+
+def _formats(bundle: Bundle) -> list[str]:
+    found = [file.format for file in bundle.manifest.files if file.scheme == "none"]
+    if not found:
+        raise BundleError(
+            f"{bundle.where}: has no float32 file, from which the others are made; export the"
+            " model with `--quantize none`"
+        )
+    return found
 
 
 def _source(bundle: Bundle, exporter: Exporter) -> tuple[ModelFile, Backend]:

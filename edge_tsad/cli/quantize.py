@@ -43,7 +43,7 @@ Examples:
     type=click.Path(path_type=Path),
     help="Data of normal operation, CSV or NPZ: two windows at least.",
 )
-@click.option("--format", "formats", default="tflite,onnx", show_default=True, help="Formats.")
+@click.option("--format", "formats", help="Formats.  [those of the bundle's float32 files]")
 @click.option(
     "--quantize",
     default="fp16,dynamic,static",
@@ -107,11 +107,12 @@ def quantize_one(
 
     path, target = job
     timing, budget = open_bundle(path).manifest.timing, options["budget"]
+    formats = options["formats"]
     manifest = quantize_bundle(
         path,
         target,
         data=load(options["calibration"]),
-        formats=names_in(options["formats"]),
+        formats=None if formats is None else names_in(formats),
         schemes=names_in(options["quantize"]),
         version=options["version"],
         counter=options["counter"],

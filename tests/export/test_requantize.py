@@ -10,6 +10,7 @@ import pytest
 from oracles import toy_files
 
 from edge_tsad.bundle import open_bundle, self_test
+from edge_tsad.bundle.archive import write_bundle
 from edge_tsad.errors import BundleError, DataError, ExportError
 from edge_tsad.registry import BACKENDS
 from edge_tsad.runtime.threshold import Budget, Threshold
@@ -71,6 +72,25 @@ class TestQuantize:
         backend = BACKENDS["onnxruntime"](new.read(added.path), shape=(64, 2))
         assert self_test(new, added, backend).passed
         assert "toy-fp16.onnx" in new.read(new.manifest.card.path).decode()
+
+    def test_takes_the_formats_that_the_bundle_has(self, bundle, data, tmp_path):
+        manifest = quantize_bundle(bundle, tmp_path / "new.tsad", data=data, schemes=["fp16"])
+        assert {file.format for file in manifest.files} == {"onnx"}
+        without = tmp_path / "without.tsad"
+        first, *rest = manifest.files
+        bounds = {file.path: manifest.golden.bounds[file.path] for file in rest}
+        golden = dataclasses.replace(manifest.golden, bounds=bounds)
+        half = dataclasses.replace(manifest, files=tuple(rest), golden=golden)
+        there = open_bundle(tmp_path / "new.tsad")
+        members = {
+            path: there.read(path)
+            for path in there.members
+            if path not in {first.path, "manifest.json"}
+        }
+        write_bundle(without, half, members)
+        with pytest.raises(BundleError, match=r"has no float32 file, .* `--quantize none`"):
+            quantize_bundle(without, tmp_path / "x.tsad", data=data, schemes=["fp16"])
+        assert not (tmp_path / "x.tsad").exists()
 
     def test_a_refused_file_leaves_nothing(self, bundle, data, tmp_path, monkeypatch):
         exporter = type(toy_files.EXPORTERS["onnx"])
