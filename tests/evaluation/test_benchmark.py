@@ -11,12 +11,11 @@ from click.testing import CliRunner
 from oracles.toy_candidate import Broken, Distance, Telling, planted, write_set
 
 from edge_tsad.cli import main
-from edge_tsad.cli.bench import command, listed
+from edge_tsad.cli.bench import command
 from edge_tsad.errors import ConfigError, DataError
 from edge_tsad.evaluation.benchmark import Benchmark, Settings
 from edge_tsad.evaluation.engines import ENGINES
 from edge_tsad.evaluation.labelled import LabelledSet
-from edge_tsad.evaluation.ledger import MOST, Ledger
 from edge_tsad.evaluation.report import last_line, markdown, write_csv
 from edge_tsad.evaluation.shipped import choose_candidates
 from edge_tsad.evaluation.store import Store
@@ -224,101 +223,6 @@ def test_alarms_are_told_for_each_state_of_calibration(tmp_path):
     assert (without.runs, without.stated) == (1, 0)
 
 
-def test_series_may_be_listed_in_a_file(tmp_path):
-    path = write_set(tmp_path, "toys", [planted("a")])
-    names = tmp_path / "names.txt"
-    names.write_text("# two of them\nc\n\na\n")
-    assert listed(None, None, [f"@{names}", "b,d"]) == ["c", "a", "b", "d"]
-    names.write_text("# none\n")
-    for file, sentence in ((names, "has no line"), (tmp_path / "no", "cannot be read: No such")):
-        refused = CliRunner().invoke(main, ["bench", str(path), "--series", f"@{file}"])
-        assert refused.exit_code == 2
-        assert sentence in refused.output
-
-
-def test_the_ledger_enters_a_run_once_and_refuses_the_sixth(tmp_path):
-    ledger = Ledger(tmp_path / "ledger.csv")
-    for number in range(MOST):
-        ledger.begin("toys", f"d{number}", 3, "coad")
-    ledger.begin("toys", "d0", 3, "coad")
-    ledger.begin("others", "d0", 3, "coad")
-    ledger.finish("toys", "d0", 3, "coad", {"coad.acc1": 0.5})
-    rows = ledger.rows()
-    assert len(rows) == MOST + 2
-    assert rows[-1]["figures"] == "coad.acc1=0.5000"
-    assert rows[-1]["date"].endswith("+00:00")
-    with pytest.raises(ConfigError, match="has been run 5 times"):
-        ledger.begin("toys", "new", 3, "coad")
-
-
-def test_a_ledger_that_is_damaged_or_none_is_told(tmp_path):
-    ledger = Ledger(tmp_path / "ledger.csv")
-    ledger.path.write_text("")
-    ledger.begin("toys", "d0", 3, "coad")
-    ledger.path.write_bytes(ledger.path.read_bytes() + b"2026-01-01T00:00:00+00:00,abc")
-    ledger.begin("toys", "d1", 3, "coad")
-    assert [row["digest"] for row in ledger.rows() if row["set"] == "toys"] == ["d0", "d1"]
-    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    for path, sentence in ((tmp_path, "cannot be read"), (tmp_path / "other.csv", "is no ledger")):
-        with pytest.raises(ConfigError, match=sentence):
-            Ledger(path).begin("toys", "d0", 3, "coad")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["--encoder", "nope"], "'nope' is unknown"),
-        (["--option", "stpes=2"], "did you mean 'steps'"),
-        (["--option", "window=wide"], "is no whole number of points"),
-        (["--seed", "-1"], "whole numbers from 0 on"),
-        (["--seed", ","], "whole numbers from 0 on"),
-        (["--timeout", "nan"], "give seconds"),
-        (["--series", ","], "names no series"),
-        (["--out", "/proc/nothing"], "cannot be written to"),
-    ],
-    ids=str,
-)
-def test_a_mistake_costs_neither_a_fit_nor_a_reported_run(tmp_path, arguments, sentence):
-    path = write_set(tmp_path, "toys", [planted("a", half="report")])
-    ledger = tmp_path / "ledger.csv"
-    where = ["--half", "report", "--ledger", str(ledger)]
-    if "--out" not in arguments:
-        where += ["--out", str(tmp_path / "out")]
-    refused = CliRunner().invoke(main, ["bench", str(path), *where, *arguments])
-    assert refused.exit_code == 2
-    assert sentence in refused.output
-    assert not ledger.exists()
-
-
-def test_a_reported_half_is_entered_before_anything_is_shown(tmp_path):
-    pytest.importorskip("aeon")
-    path = write_set(tmp_path, "toys", [planted("a", half="report"), planted("b", half="tune")])
-    ledger = tmp_path / "ledger.csv"
-    arguments = [str(path), "--detector", "kmeans-ad", "--out", str(tmp_path / "out")]
-    arguments += ["--ledger", str(ledger)]
-    tuned = CliRunner().invoke(command, arguments)
-    assert tuned.exit_code == 0, tuned.output
-    assert "VUS-PR" in tuned.stderr
-    assert not ledger.exists()
-    reported = CliRunner().invoke(command, [*arguments, "--half", "report"])
-    assert reported.exit_code == 0, reported.output
-    assert "VUS-PR" not in reported.stderr
-    assert [row["event"] for row in Ledger(ledger).rows()] == ["begin", "end"]
-    assert "kmeans-ad.vus_pr=0." in Ledger(ledger).rows()[1]["figures"]
-
-
-def test_a_report_names_no_path_of_the_machine(tmp_path):
-    pytest.importorskip("aeon")
-    path = write_set(tmp_path, "toys", [planted("a")])
-    out = tmp_path / "out"
-    done = CliRunner().invoke(command, [str(path), "--detector", "kmeans-ad", "--out", str(out)])
-    assert done.exit_code == 0, done.output
-    report = (out / "report.md").read_text()
-    assert str(tmp_path) not in report
-    assert report.splitlines()[-1] == done.stdout.splitlines()[-1]
-    assert (out / "results.csv").exists()
-
-
 def test_candidates_are_chosen_by_name():
     names = [c.name for c in choose_candidates(["coad"], peers=True)]
     assert names[0] == "coad"
@@ -344,9 +248,3 @@ def test_candidates_are_chosen_by_name():
         choose_candidates(["coad"], options=["steps"])
     with pytest.raises(ConfigError, match="none is named"):
         choose_candidates([])
-
-
-def test_help_shows_an_example():
-    text = CliRunner().invoke(command, ["--help"]).output
-    assert "Example:" in text
-    assert "edge-tsad bench UCR" in text

@@ -87,7 +87,7 @@ def test_rows_near_a_region_are_those_within_the_margin():
     assert (near[0], near[-1]) == (200, 429)
 
 
-def test_a_miss_found_none_of_what_there_was(tmp_path):
+def test_a_miss_found_none_of_what_there_was():
     record = measure(Broken("raises"), planted(), 0, board=True)
     assert (record["status"], record["regions"], record["regions_found"]) == ("miss", 1, 0)
     assert record["board_vus_pr"] == 0.0
