@@ -102,7 +102,7 @@ class Bench:
             return
         sensitivity = Sensitivity.of(exporter, self.gate)
         if scheme.ranged:
-            candidates = sensitivity.best_ranges(original, scheme, self.ranges)
+            candidates = sensitivity.ranges_by_cost(original, scheme, self.ranges)
         yield candidates[0], {}
         # At least one is quantized, or the file would have the wrong name.
         most = len(exporter.layers(original)) - 1

@@ -53,7 +53,7 @@ class Sensitivity:
         error = float(np.abs(_scores(backend, self.windows, self.reference) - self.right).mean())
         return error if np.isfinite(error) else np.inf
 
-    def best_ranges(
+    def ranges_by_cost(
         self, original: bytes, scheme: Scheme, candidates: tuple[Windows, ...]
     ) -> list[Windows]:
         """``candidates``, those first whose ranges cost least with all layers quantized."""

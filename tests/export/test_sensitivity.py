@@ -56,4 +56,4 @@ def test_ranges_are_those_that_cost_less(kind):
     narrow = Windows(usual.window * np.float32(0.1), usual.observed)
     sensitivity = Sensitivity.of(exporter, bench.gate)
     for candidates in ((usual, narrow), (narrow, usual)):
-        assert sensitivity.best_ranges(original, scheme, candidates)[0] is usual
+        assert sensitivity.ranges_by_cost(original, scheme, candidates)[0] is usual
