@@ -108,17 +108,18 @@ def test_a_run_that_was_killed_goes_on(tmp_path):
     call = "from edge_tsad.cli.bench import command; command()"
     process = subprocess.Popen([sys.executable, "-c", call, *arguments], stderr=subprocess.DEVNULL)
     results = out / "results.jsonl"
-    while not results.exists() and process.poll() is None:
-        time.sleep(0.01)
+    while process.poll() is None and not (results.exists() and b"\n" in results.read_bytes()):
+        time.sleep(0.001)
     process.kill()
     process.wait()
-    kept = results.read_text().splitlines()
+    kept = [line for line in results.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    assert kept
     done = CliRunner().invoke(command, arguments)
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines()[-1].endswith("n=5")
-    lines = results.read_text().splitlines()
+    lines = results.read_text().splitlines(keepends=True)
     assert len(lines) == 5
-    assert lines[: len(kept) - 1] == kept[:-1]
+    assert lines[: len(kept)] == kept
     assert sorted(json.loads(line)["series"] for line in lines) == names
 
 
