@@ -25,8 +25,8 @@ from trained import SEED, model_of
 
 from edge_tsad.cli.listed import lines_of
 from edge_tsad.detectors.coad import (
-    EXCESS_WEIGHT,
     PROBABILITY_WEIGHT,
+    RESIDUAL_WEIGHT,
     SHAPE_WEIGHT,
     CoAD,
     Terms,
@@ -52,25 +52,36 @@ def _size(term: torch.Tensor) -> torch.Tensor:
     return torch.sqrt(torch.mean(term * term, dim=2))
 
 
-def _weighted(terms: Terms, *, excess: float = 0.0, shapes: float = 0.0) -> torch.Tensor:
-    score = PROBABILITY_WEIGHT * terms.probability
-    return score + excess * _size(terms.excess) + shapes * _size(terms.strangeness)
+def _weighted(
+    terms: Terms,
+    *,
+    probability: float = PROBABILITY_WEIGHT,
+    residual: float = RESIDUAL_WEIGHT,
+    shapes: float = SHAPE_WEIGHT,
+) -> torch.Tensor:
+    return (
+        probability * terms.probability_excess
+        + residual * _size(terms.residual_excess)
+        + shapes * _size(terms.strangeness)
+    )
 
 
 SCORES: Mapping[str, Score] = {
     "A_c": lambda terms: terms.probability,
+    "a": lambda terms: terms.probability_excess,
     "r": lambda terms: _size(terms.residual),
-    "e": lambda terms: _size(terms.excess),
+    "e": lambda terms: _size(terms.residual_excess),
     "s": lambda terms: _size(terms.strangeness),
     "A_c + r (the paper's)": lambda terms: terms.probability + _size(terms.residual),
-    "A_c + r + 1.5 s": lambda terms: (
-        terms.probability + _size(terms.residual) + 1.5 * _size(terms.strangeness)
+    "A_c / 2 + 4 e + 1.5 s": lambda terms: (
+        0.5 * terms.probability + _weighted(terms, probability=0)
     ),
-    "without s": lambda terms: _weighted(terms, excess=EXCESS_WEIGHT),
-    "without e": lambda terms: _weighted(terms, shapes=SHAPE_WEIGHT),
-    "A_c / 2 + 4 e + 1.5 s (shipped)": lambda terms: _weighted(
-        terms, excess=EXCESS_WEIGHT, shapes=SHAPE_WEIGHT
-    ),
+    "2 a + 4 e, without s": lambda terms: _weighted(terms, shapes=0),
+    "2 a + 1.5 s, without e": lambda terms: _weighted(terms, residual=0),
+    "4 e + 1.5 s, without a": lambda terms: _weighted(terms, probability=0),
+    "a / 2 + 4 e + 1.5 s": lambda terms: _weighted(terms, probability=0.5),
+    "a + 4 e + 1.5 s": lambda terms: _weighted(terms, probability=1),
+    "2 a + 4 e + 1.5 s (shipped)": _weighted,
 }
 FIGURES = ("acc1", "acc3", "vus_pr", "auc_pr")
 BATCH = 64
@@ -141,8 +152,8 @@ def markdown(rows: list[dict[str, str]], command: str) -> str:
     lines += [
         f"{len(names)} series that are set apart for choosing, one of each recording, one fit "
         "each; scores as a stream has them. The choice of the terms was made on these very "
-        "series. r is |x - x_r| in ranges of the history, e what of it is beyond the usual, s the "
-        "distance to known shapes.",
+        "series. r is |x - x_r| in ranges of the history, a and e what of A_c and r is beyond the "
+        "usual, s the distance to known shapes.",
         "",
         "| score | Acc@1 | Acc@3 | VUS-PR | AUC-PR |",
         "|---|---:|---:|---:|---:|",

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_tsad.detectors.base import Detector, Progress
-from edge_tsad.detectors.coad_fit import FitOptions, optimise, usual_residual
+from edge_tsad.detectors.coad_fit import FitOptions, optimise, usual_terms
 from edge_tsad.detectors.encoders import make_encoder
 from edge_tsad.detectors.missing import as_seen, bridge
 from edge_tsad.detectors.shapes import ShapeBank
@@ -41,10 +41,10 @@ REFERENCE_BOUND = 1.0
 """The reconstruction is cut at ± this many ranges, twice as far as the history went: it shall be
 what is normal, and must not follow a failed sensor to its value."""
 
-PROBABILITY_WEIGHT, EXCESS_WEIGHT, SHAPE_WEIGHT = 0.5, 4.0, 1.5
-"""Weights of the score's terms: of the patch's probability; of what |x − x_r| is beyond the usual,
-in ranges of the history; of the distance to known shapes, 1 being what a hundredth of the history
-exceeds. Chosen on series for choosing (benchmarks/ablation.md)."""
+PROBABILITY_WEIGHT, RESIDUAL_WEIGHT, SHAPE_WEIGHT = 2.0, 4.0, 1.5
+"""Weights of the score's terms: of what the patch's probability is beyond the usual; of the same of
+|x − x_r|, in ranges of the history; of the distance to known shapes, 1 being what a hundredth of
+the history exceeds. Chosen on series for choosing (benchmarks/ablation.md)."""
 
 _SHARE_FLOOR = 1e-6
 
@@ -83,14 +83,15 @@ class Judgement(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What a score is made of: ``probability`` f32[B, T], the others f32[B, T, C] and scaled.
+    """What a score is made of: both of probability f32[B, T], the others f32[B, T, C] and scaled.
 
-    None of them is weighted. ``excess`` is what is left of ``residual`` beyond the usual.
+    None of them is weighted. An excess is what is left of a term beyond the usual.
     """
 
     probability: Tensor
+    probability_excess: Tensor
     residual: Tensor
-    excess: Tensor
+    residual_excess: Tensor
     strangeness: Tensor
     expected: Tensor
 
@@ -106,7 +107,8 @@ class CoAD(Detector):
     patch: ClassVar[int] = PATCH
     offset: Tensor
     scale: Tensor
-    usual: Tensor
+    usual_probability: Tensor
+    usual_residual: Tensor
 
     def __init__(self, settings: CoADSettings) -> None:
         super().__init__()
@@ -116,7 +118,8 @@ class CoAD(Detector):
         width, narrow, points = settings.width, settings.reconstruction_width, PATCH * self.channels
         self.register_buffer("offset", torch.zeros(self.channels))
         self.register_buffer("scale", torch.ones(self.channels))
-        self.register_buffer("usual", torch.zeros(self.channels))
+        self.register_buffer("usual_probability", torch.zeros(()))
+        self.register_buffer("usual_residual", torch.zeros(self.channels))
         self.time_embed = nn.Linear(points + self.channels, width)
         self.frequency_embed = nn.Linear(VALUES_PER_POINT * points + self.channels, width)
         self.encoder = make_encoder(settings.encoder, width)
@@ -131,19 +134,19 @@ class CoAD(Detector):
     def forward(self, window: Tensor, observed: Tensor) -> dict[str, Tensor]:
         """Scores a batch; the arrays are those of the table in ``edge_tsad.types``.
 
-        ``score`` = A_c/2 + 4·e + 1.5·s, where A_c ∈ [0, 1] is the patch's probability, and e and s
-        are root mean squares over the channels: of what |x − x_r| is beyond the channel's usual,
-        and of the mean distance to the shapes of the history. A point that was not observed has
-        neither; a patch without any observed point has nothing. ``channel_score`` divides the score
-        in proportion to 4·e + 1.5·s of each channel and sums up to it. ``expected`` is x_r in
-        engineering units.
+        ``score`` = 2·a + 4·e + 1.5·s, where a ∈ [0, 1] is what the patch's probability A_c is
+        beyond the usual, and e and s are root mean squares over the channels: of what |x − x_r| is
+        beyond the channel's usual, and of the mean distance to the shapes of the history. A point
+        that was not observed has no e and no s; a patch without any observed point has nothing.
+        ``channel_score`` divides the score in proportion to 4·e + 1.5·s of each channel and sums up
+        to it. ``expected`` is x_r in engineering units.
         """
         terms = self.terms(window, observed)
-        excess, strangeness = EXCESS_WEIGHT * terms.excess, SHAPE_WEIGHT * terms.strangeness
-        score = PROBABILITY_WEIGHT * terms.probability
-        for term in (excess, strangeness):
+        residual, shapes = RESIDUAL_WEIGHT * terms.residual_excess, SHAPE_WEIGHT * terms.strangeness
+        score = PROBABILITY_WEIGHT * terms.probability_excess
+        for term in (residual, shapes):
             score = score + (term[:, :, 0] if self.channels == 1 else _root_mean_square(term))
-        weight = excess + strangeness + _SHARE_FLOOR
+        weight = residual + shapes + _SHARE_FLOOR
         share = weight / torch.sum(weight, dim=2, keepdim=True)
         return {
             "score": score,
@@ -165,8 +168,9 @@ class CoAD(Detector):
         strangeness: Tensor = self.bank(as_seen(x, draft, observed))
         return Terms(
             _over_points(joint * has_data),
+            _over_points((joint - self.usual_probability).clamp(min=0.0) * has_data),
             residual * observed,
-            (residual - self.usual).clamp(min=0.0) * observed,
+            (residual - self.usual_residual).clamp(min=0.0) * observed,
             strangeness * observed,
             expected,
         )
@@ -241,7 +245,9 @@ class CoAD(Detector):
             net.scale.copy_(torch.from_numpy(scale.scale))
             optimise(net, segments, chosen, np.random.default_rng(seed), progress)
         net.fold()
-        net.usual.copy_(usual_residual(net, segments))
+        probability, residual = usual_terms(net, segments)
+        net.usual_probability.copy_(probability)
+        net.usual_residual.copy_(residual)
         return net
 
     @classmethod

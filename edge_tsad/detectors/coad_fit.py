@@ -27,7 +27,7 @@ from edge_tsad.training.windows import WindowSampler, drop_out
 if TYPE_CHECKING:
     from edge_tsad.detectors.coad import CoAD, Judgement
 
-__all__ = ["FitOptions", "optimise", "usual_residual"]
+__all__ = ["FitOptions", "optimise", "usual_terms"]
 
 PEAK_RATE = 4e-3
 POSITIVE_WEIGHT = 2.0
@@ -41,7 +41,7 @@ BATCH_LIMITS = (8, 64)
 
 USUAL_QUANTILE = 0.99
 USUAL_WINDOWS = 256
-"""What |x − x_r| usually is in a channel: this quantile over at most so many windows."""
+"""What A_c and a channel's |x − x_r| usually are: this quantile over at most so many windows."""
 
 USUAL_NUMBERS = 1 << 19
 """Numbers of windows that are reconstructed at a time, for memory's sake."""
@@ -156,17 +156,22 @@ def optimise(
 
 
 @torch.inference_mode()
-def usual_residual(net: CoAD, segments: list[Segment]) -> Tensor:
-    """f32[C]: what |x − x_r| of the fitted ``net`` exceeds in a hundredth of the history."""
+def usual_terms(net: CoAD, segments: list[Segment]) -> tuple[Tensor, Tensor]:
+    """What A_c f32[] and |x − x_r| f32[C] of fitted ``net`` exceed in a hundredth of history."""
     sampler = WindowSampler(segments, net.timing.window)
     values, observed = sampler.spread(USUAL_WINDOWS)
     count = max(1, USUAL_NUMBERS // values[0].size)
     arrays = [torch.split(torch.from_numpy(array), count) for array in (values, observed)]
-    residual = torch.cat([net.terms(*part).residual for part in zip(*arrays, strict=True)])
+    terms = [net.terms(*part) for part in zip(*arrays, strict=True)]
+    probability = torch.cat([one.probability for one in terms])
+    residual = torch.cat([one.residual for one in terms])
     seen = torch.from_numpy(observed) > 0
-    known = [residual[:, :, i][seen[:, :, i]].numpy() for i in range(net.channels)]
-    usual = [float(np.quantile(one, USUAL_QUANTILE)) if len(one) else 0.0 for one in known]
-    return torch.tensor(usual)
+    usual = [_usual(residual[:, :, i][seen[:, :, i]]) for i in range(net.channels)]
+    return torch.tensor(_usual(probability[seen.any(dim=2)])), torch.tensor(usual)
+
+
+def _usual(values: Tensor) -> float:
+    return float(np.quantile(values.numpy(), USUAL_QUANTILE)) if len(values) else 0.0
 
 
 def _loss(net: CoAD, batch: Batch) -> Tensor:

@@ -25,7 +25,7 @@ from edge_tsad.types import Channel, FloatArray, PolicySettings, Timing
 __all__ = ["TrainedModel"]
 
 KEY = "edge-tsad"
-FORMAT = "model 2"
+FORMAT = "model 3"
 LARGEST_FILE = 1 << 30
 WEIGHTS, BLOCKS = "detector.", "calibration."
 WINDOW, OBSERVED = "validation.window", "validation.observed"

@@ -72,18 +72,21 @@ def test_expected_is_the_normal_signal_in_engineering_units() -> None:
     assert np.all(error < 0.15 * swing)
 
 
-def test_only_what_the_residual_is_beyond_the_usual_counts() -> None:
+def test_only_what_is_beyond_the_usual_counts() -> None:
     window = torch.from_numpy(normal_windows())
     observed = torch.ones_like(window)
     observed[:, :10, 1] = 0
     with torch.inference_mode():
         terms = net().terms(window, observed)
         shifted = net().terms(window + net().scale, observed)
-    expected = (terms.residual - net().usual).clamp(min=0) * observed
-    torch.testing.assert_close(terms.excess, expected)
-    assert 0 < (terms.excess > 0).float().mean() < 0.05
+    expected = (terms.residual - net().usual_residual).clamp(min=0) * observed
+    torch.testing.assert_close(terms.residual_excess, expected)
+    expected = (terms.probability - net().usual_probability).clamp(min=0)
+    torch.testing.assert_close(terms.probability_excess, expected)
+    for excess in (terms.residual_excess, terms.probability_excess):
+        assert 0 < (excess > 0).float().mean() < 0.1
     # A level that is wrong is no wrong shape; this term sees it.
-    assert shifted.excess[observed > 0].mean() > 0.5
+    assert shifted.residual_excess[observed > 0].mean() > 0.5
 
 
 def test_the_channel_that_deviates_has_the_greatest_part() -> None:
