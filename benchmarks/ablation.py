@@ -74,14 +74,14 @@ SCORES: Mapping[str, Score] = {
     "s": lambda terms: _size(terms.strangeness),
     "A_c + r (the paper's)": lambda terms: terms.probability + _size(terms.residual),
     "A_c / 2 + 4 e + 1.5 s": lambda terms: (
-        0.5 * terms.probability + _weighted(terms, probability=0)
+        0.5 * terms.probability + _weighted(terms, probability=0, residual=4)
     ),
-    "2 a + 4 e, without s": lambda terms: _weighted(terms, shapes=0),
-    "2 a + 1.5 s, without e": lambda terms: _weighted(terms, residual=0),
-    "4 e + 1.5 s, without a": lambda terms: _weighted(terms, probability=0),
-    "a / 2 + 4 e + 1.5 s": lambda terms: _weighted(terms, probability=0.5),
-    "a + 4 e + 1.5 s": lambda terms: _weighted(terms, probability=1),
-    "2 a + 4 e + 1.5 s (shipped)": _weighted,
+    "a + 2 e, without s": lambda terms: _weighted(terms, shapes=0),
+    "a + 1.5 s, without e": lambda terms: _weighted(terms, residual=0),
+    "2 e + 1.5 s, without a": lambda terms: _weighted(terms, probability=0),
+    "a + 4 e + 1.5 s": lambda terms: _weighted(terms, residual=4),
+    "2 a + 2 e + 1.5 s": lambda terms: _weighted(terms, probability=2),
+    "a + 2 e + 1.5 s (shipped)": _weighted,
 }
 FIGURES = ("acc1", "acc3", "vus_pr", "auc_pr")
 BATCH = 64

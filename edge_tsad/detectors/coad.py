@@ -41,7 +41,7 @@ REFERENCE_BOUND = 1.0
 """The reconstruction is cut at ± this many ranges, twice as far as the history went: it shall be
 what is normal, and must not follow a failed sensor to its value."""
 
-PROBABILITY_WEIGHT, RESIDUAL_WEIGHT, SHAPE_WEIGHT = 2.0, 4.0, 1.5
+PROBABILITY_WEIGHT, RESIDUAL_WEIGHT, SHAPE_WEIGHT = 1.0, 2.0, 1.5
 """Weights of the score's terms: of what the patch's probability is beyond the usual; of the same of
 |x − x_r|, in ranges of the history; of the distance to known shapes, 1 being what a hundredth of
 the history exceeds. Chosen on series for choosing (benchmarks/ablation.md)."""
@@ -134,11 +134,11 @@ class CoAD(Detector):
     def forward(self, window: Tensor, observed: Tensor) -> dict[str, Tensor]:
         """Scores a batch; the arrays are those of the table in ``edge_tsad.types``.
 
-        ``score`` = 2·a + 4·e + 1.5·s, where a ∈ [0, 1] is what the patch's probability A_c is
+        ``score`` = a + 2·e + 1.5·s, where a ∈ [0, 1] is what the patch's probability A_c is
         beyond the usual, and e and s are root mean squares over the channels: of what |x − x_r| is
         beyond the channel's usual, and of the mean distance to the shapes of the history. A point
         that was not observed has no e and no s; a patch without any observed point has nothing.
-        ``channel_score`` divides the score in proportion to 4·e + 1.5·s of each channel and sums up
+        ``channel_score`` divides the score in proportion to 2·e + 1.5·s of each channel and sums up
         to it. ``expected`` is x_r in engineering units.
         """
         terms = self.terms(window, observed)
