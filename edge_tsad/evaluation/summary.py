@@ -52,8 +52,9 @@ class Alarms:
 
     ``rate`` is achieved over all runs, ``rate_stated`` over the ``stated`` ones that promise an
     interval, and ``promised`` is the rate these promise, weighted by their points. ``inside`` of
-    them had their achieved rate in the interval, and ``inside_count`` a count that the interval and
-    chance explain. An UNCALIBRATED run states a bound, which counts among its own kind only.
+    them had their achieved rate in the interval, ``not_above`` one in it or below it, and
+    ``inside_count`` a count that the interval and chance explain. An UNCALIBRATED run states a
+    bound, which counts among its own kind only.
     """
 
     runs: int
@@ -65,6 +66,7 @@ class Alarms:
     rate_stated: float
     promised: float
     inside: int
+    not_above: int
     inside_count: int
     stated: int
     regions: int
@@ -230,6 +232,7 @@ def _alarms(records: list[Record], stated: list[Record]) -> Alarms:
         rate_stated=_sum(stated, "openings_false") / tried * PER_POINTS if tried else np.nan,
         promised=promised / tried if tried else np.nan,
         inside=_sum(stated, "inside"),
+        not_above=sum(record["false_per_10k"] <= record["promised_high"] for record in stated),
         inside_count=_sum(stated, "inside_count"),
         stated=len(stated),
         regions=_sum(records, "regions"),

@@ -207,19 +207,21 @@ def test_alarms_are_told_for_each_state_of_calibration(tmp_path):
         facts = {"candidate": "a", "series": series, "recording": series, "seed": 0}
         facts |= {"status": "normal", "sees_future": False}
         facts |= {"openings_false": false, "points_normal": 10_000, "calibration": state}
-        return facts | promise
+        return facts | {"false_per_10k": false} | promise
 
     promised = {"promised_per_10k": 2.0, "promised_low": 1.0, "promised_high": 3.0}
     records = [
         record("s1", "CALIBRATED", 2, inside=1, inside_count=1, **promised),
         record("s2", "CALIBRATED", 4, inside=0, inside_count=1, **promised),
-        record("s3", "UNCALIBRATED", 9),
+        record("s3", "CALIBRATED", 0, inside=0, inside_count=0, **promised),
+        record("s4", "UNCALIBRATED", 9),
     ]
     (total,) = totals(records)
-    assert (total.alarms.runs, total.alarms.false, total.alarms.stated) == (3, 15, 2)
+    assert (total.alarms.runs, total.alarms.false, total.alarms.stated) == (4, 15, 3)
     calibrated, without = total.states["CALIBRATED"], total.states["UNCALIBRATED"]
-    assert (calibrated.runs, calibrated.inside, calibrated.inside_count) == (2, 1, 2)
-    assert calibrated.rate == pytest.approx(3)
+    assert (calibrated.runs, calibrated.inside, calibrated.inside_count) == (3, 1, 2)
+    assert calibrated.not_above == 2
+    assert calibrated.rate == pytest.approx(2)
     assert calibrated.promised == pytest.approx(2)
     assert (without.runs, without.stated) == (1, 0)
 
