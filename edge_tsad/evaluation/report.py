@@ -163,9 +163,10 @@ def _alarms(every: Sequence[Total]) -> list[str]:
         "Openings at the shipped threshold: a hit is within 100 points of an anomaly, a false one "
         "more than a window away. *Inside interval*: runs (series and seeds) whose achieved rate "
         "lies in the promised 90 % interval of the rate, of those that promise one; *in it or "
-        "below*: those with fewer alarms than promised as well; *count inside its own*: whose count lies in the promised 90 % interval of the count, in which there is "
-        "the chance of counting few events as well. What is UNCALIBRATED promises no rate: in its "
-        "row it is judged by the bound it states, and in *all* not at all."
+        "below*: those with fewer alarms than promised as well; *count inside its own*: whose "
+        "count lies in the promised 90 % interval of the count, in which there is the chance of "
+        "counting few events as well. What is UNCALIBRATED promises no rate: in its row it is "
+        "judged by the bound it states, and in *all* not at all."
     )
     return ["## Alarms", "", words, "", *_table(header, rows)] if rows else []
 
