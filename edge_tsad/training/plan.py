@@ -38,7 +38,7 @@ HOPS = 8
 
 SMOOTHING_SHARE = 1 / 8
 """S as a share of the window: half a period. On the series for choosing a quarter found as many
-peaks but ranked worse (benchmarks/ucr-tune.md against ablation.md)."""
+peaks but ranked worse (benchmarks/ucr-tune.md)."""
 
 
 def plan_timing(
