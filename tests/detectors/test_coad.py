@@ -19,6 +19,7 @@ from edge_tsad.registry import BACKENDS, EXPORTERS
 from edge_tsad.runtime.scorer import StreamScorer
 from edge_tsad.training.distortion import distort
 from edge_tsad.training.torch_backend import TorchBackend
+from edge_tsad.training.windows import WindowSampler, segments_to_fit
 from edge_tsad.types import Cells
 
 LOSSES: list[float] = []
@@ -76,17 +77,27 @@ def test_only_what_is_beyond_the_usual_counts() -> None:
     window = torch.from_numpy(normal_windows())
     observed = torch.ones_like(window)
     observed[:, :10, 1] = 0
+    fitted = net()
     with torch.inference_mode():
-        terms = net().terms(window, observed)
-        shifted = net().terms(window + net().scale, observed)
-    expected = (terms.residual - net().usual_residual).clamp(min=0) * observed
+        terms = fitted.terms(window, observed)
+        shifted = fitted.terms(window + fitted.scale, observed)
+    expected = (terms.residual - fitted.usual_residual).clamp(min=0) * observed
     torch.testing.assert_close(terms.residual_excess, expected)
-    expected = (terms.probability - net().usual_probability).clamp(min=0)
+    expected = (terms.probability - fitted.usual_probability).clamp(min=0)
     torch.testing.assert_close(terms.probability_excess, expected)
-    for excess in (terms.residual_excess, terms.probability_excess):
-        assert 0 < (excess > 0).float().mean() < 0.1
     # A level that is wrong is no wrong shape; this term sees it.
     assert shifted.residual_excess[observed > 0].mean() > 0.5
+
+
+def test_the_usual_is_what_a_hundredth_of_the_history_exceeds() -> None:
+    segments = segments_to_fit(history(sines(1200, channels=3)), 64)
+    windows, observed = WindowSampler(segments, 64).spread(256)
+    fitted = net()
+    with torch.inference_mode():
+        terms = fitted.terms(torch.from_numpy(windows), torch.from_numpy(observed))
+    assert (terms.probability_excess > 0).float().mean().item() == pytest.approx(0.01, abs=0.005)
+    shares = (terms.residual_excess > 0).float().mean(dim=(0, 1))
+    assert shares.tolist() == pytest.approx([0.01] * 3, abs=0.005)
 
 
 def test_the_channel_that_deviates_has_the_greatest_part() -> None:
