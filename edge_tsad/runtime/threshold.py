@@ -26,7 +26,7 @@ ENOUGH_OPENINGS = 5
 """Openings at or above a threshold from which on it counts as calibrated."""
 MARGIN = 0.5
 """The fallback lies this share of (highest − median) above the highest calibration score."""
-IN_SAMPLE_MARGIN = 1.0
+IN_SAMPLE_MARGIN = 2.0
 """The same where the detector was fitted to what it scored: unseen data scores higher than that."""
 LEAST_MARGIN = 0.01
 """… and never less than this share of the highest score: constant scores have no spread."""
