@@ -175,7 +175,7 @@ def test_scores_of_what_was_fitted_to_promise_nothing() -> None:
     threshold = Threshold.from_tail(exponential(cross_fitted=False), Budget(1, 1000))
     assert (threshold.state, threshold.interval) == ("UNCALIBRATED", None)
     assert threshold.needed_points == POINTS
-    assert threshold.margin == pytest.approx(1.0), "twice that of cross-fitted scores"
+    assert threshold.margin == pytest.approx(2.0), "four times that of cross-fitted scores"
     lacking = exponential(cross_fitted=False, shortfall=321)
     assert Threshold.from_tail(lacking, Budget(1, 1000)).needed_points == 321
 
