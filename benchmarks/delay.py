@@ -45,7 +45,7 @@ from matplotlib import pyplot as plt
 
 FRACTIONS = {"1/8": 0.125, "1/4": 0.25, "1/2": 0.5, "3/4": 0.75, "1": 1.0, "3/2": 1.5}
 FRACTIONS |= {"2": 2.0, "offline": float("inf")}
-"""Without any delay a window has to be scored at every point, which takes hours for 24 series."""
+"""In quarters of the window. 0 is left out: a window would have to be scored at every point."""
 DEFAULT = "1"
 TOLERANCE = 0.01
 """The delay to choose is the shortest whose VUS-PR is no further than this from one period's."""

@@ -83,9 +83,9 @@ class Judgement(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """What a score is made of: both of probability f32[B, T], the others f32[B, T, C] and scaled.
+    """What a score is made of: ``probability`` and its excess f32[B, T], the others f32[B, T, C].
 
-    None of them is weighted. An excess is what is left of a term beyond the usual.
+    Scaled, and none of them weighted. An excess is what is left of a term beyond the usual.
     """
 
     probability: Tensor
